@@ -1,0 +1,1 @@
+"""A conversation with a voice model, without sockets; audio is bytes here."""

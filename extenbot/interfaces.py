@@ -1,0 +1,374 @@
+"""The seams between our own parts, and the plain values that cross them.
+
+Protocols join parts of this program, zope Interfaces are for plugins. Nothing here does
+any work: a part that implements a seam lives in its own room. Units: audio is G.711
+bytes (8 a millisecond, 160 in 20 ms), times of day are unix seconds (UTC), clocks are
+`IReactorTime` seconds that may start anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from zope.interface import Attribute, Interface
+
+from extenbot.errors import BackendLost
+
+Address = tuple[str, int]
+"""Host (an IP address as text) and port."""
+
+Json = Mapping[str, Any]
+
+
+# -- Randomness ---------------------------------------------------------------------
+
+
+class Tokens(Protocol):
+    """Where identifiers come from; tests inject a counting one."""
+
+    def text(self, length: int) -> str:
+        """`length` characters of [0-9a-f], unguessable."""
+
+    def bits(self, count: int) -> int:
+        """A number of `count` random bits."""
+
+
+# -- SIP transport --------------------------------------------------------------------
+
+
+class Flow(NamedTuple):
+    """The path of a SIP message between two sockets (RFC 5626 3): answers go back on it."""
+
+    transport: str  # "UDP"; later "TCP", "TLS"
+    local: Address
+    remote: Address
+
+
+class SipTransport(Protocol):
+    """Sends SIP messages; the sockets behind it are not our business."""
+
+    def send(self, data: bytes, flow: Flow) -> None:
+        """Send one whole message. Never raises: what cannot be sent is counted and lost."""
+
+    def advertised(self, flow: Flow) -> Address:
+        """The host and port by which the other end of `flow` can reach us (Via, Contact)."""
+
+
+# -- RTP sockets ----------------------------------------------------------------------
+
+
+class RtpReceiver(Protocol):
+    """Gets the datagrams of one port pair. Must not raise."""
+
+    def received(self, data: bytes, source: Address) -> None: ...
+
+    def received_control(self, data: bytes, source: Address) -> None: ...
+
+
+class RtpPort(Protocol):
+    """A pair of UDP ports, RTP on the even one and RTCP one above (RFC 3550 11)."""
+
+    address: Address
+    """What the SDP says: the advertised host and the RTP port."""
+
+    def send(self, data: bytes, to: Address) -> None: ...
+
+    def send_control(self, data: bytes, to: Address) -> None: ...
+
+    def close(self) -> None:
+        """Give the pair back; the pool lets it rest before it is used again."""
+
+
+class RtpPorts(Protocol):
+    """The pool of port pairs."""
+
+    def open(self, receiver: RtpReceiver, toward: str) -> RtpPort:
+        """A pair whose advertised host suits the peer at `toward`; `Refused` 503 when none is free."""
+
+
+# -- Playout, as the conversation sees it -----------------------------------------------
+
+
+class Played(NamedTuple):
+    """How much of one item of the voice was given to us and really went on the wire (G.711 bytes)."""
+
+    item: str
+    received: int
+    sent: int
+
+
+class Playout(Protocol):
+    """Bot audio waiting for its 20-ms turns, counted per item as it really leaves."""
+
+    on_drained: Callable[[], None] | None
+    """Called once each time the last waiting byte has left."""
+
+    @property
+    def empty(self) -> bool: ...
+
+    def add(self, item: str, audio: bytes) -> None:
+        """Queue audio of `item`; items play in the order they were first added."""
+
+    def finish(self, item: str) -> None:
+        """No more audio of `item` will come: a partial last frame may be padded and sent."""
+
+    def played(self, item: str) -> Played:
+        """The count so far, also of items that have ended."""
+
+    def cut(self) -> tuple[Played, ...]:
+        """Drop all that waits; the items that lost audio or were not finished yet, in order."""
+
+
+# -- Voice ------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """One line of a transcript. `at` is seconds since the call came in."""
+
+    speaker: str  # "caller" or "bot"
+    text: str
+    at: float
+    interrupted: bool = False
+
+
+class Event(NamedTuple):
+    """One thing that happened in a call, for its timeline. `at` is seconds since the call came in."""
+
+    at: float
+    what: str
+    fields: Json
+
+
+class CallLog(Protocol):
+    """What the customer will see of a call. Never secrets, never audio."""
+
+    def happened(self, what: str, /, **fields: object) -> None:
+        """Add to the timeline; `what` is a short dotted name such as `speech.started`."""
+
+    def elapsed(self) -> float:
+        """Seconds since the call came in."""
+
+
+class ToolCall(NamedTuple):
+    """The model asks for a function. `arguments` has been read from JSON and is an object."""
+
+    call_id: str
+    name: str
+    arguments: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A webhook that a bot may call (product words: name, URL, bearer token, description, input schema)."""
+
+    id: str
+    name: str
+    url: str
+    token: str = field(default="", repr=False)
+    description: str = ""  # one Realtime function tool, as JSON text
+    template: str = ""  # the body to post, JSON with placeholders; empty: the default body
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """A bot as the signalling path needs it, secrets in clear, held in memory only."""
+
+    id: str
+    account_id: str
+    name: str
+    kind: str  # "registrar" or "registrant"
+    username: str
+    password: str = field(repr=False)
+    domain: str = ""
+    model: str = ""
+    voice: str = ""
+    token: str = field(default="", repr=False)
+    ai_url: str = ""
+    instruction: str = ""
+    welcome: str = ""
+    transfer_uri: str = ""
+    enabled: bool = True
+    functions: tuple[Function, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceOrder:
+    """What one call wants of a voice back end."""
+
+    bot: Bot
+    call_id: str
+    format: str  # "audio/pcmu" or "audio/pcma", both ways
+    caller: str = ""
+    caller_name: str = ""
+    dialled: str = ""
+    tools: tuple[Json, ...] = ()  # Realtime function tools: {"type": "function", "name": …}
+    terminal: frozenset[str] = frozenset()  # names of tools that end or leave the conversation
+
+
+class Voice(Protocol):
+    """An open (or opening) conversation with a voice model, as the call sees it."""
+
+    def greet(self) -> None:
+        """The caller hears us now: say the welcome message."""
+
+    def heard(self, audio: bytes) -> None:
+        """20 ms of the caller's audio, gaps already filled with silence. On the hot path."""
+
+    def answered(self, call_id: str, output: str, *, speak: bool = True) -> None:
+        """Tell the model what became of a tool call; unknown or late ids are ignored."""
+
+    def finish(self) -> None:
+        """The call is over: wait at most 2 s for outstanding transcripts, close, then `VoiceListener.finished`."""
+
+    @property
+    def transcript(self) -> tuple[Line, ...]:
+        """Both sides in the order of the conversation; the bot's words only as far as they were heard."""
+
+    @property
+    def usage(self) -> Json:
+        """Sums over the session: input_tokens, output_tokens, input_text, input_audio, cached, …"""
+
+
+class VoiceListener(Protocol):
+    """What a voice tells its call. `lost` or `finished` comes last, exactly once."""
+
+    def opened(self) -> None:
+        """The session has confirmed our formats: the call may be answered."""
+
+    def asked(self, tool: ToolCall) -> None:
+        """Run this function; the result comes back by `Voice.answered`."""
+
+    def leaving(self, tool: ToolCall) -> None:
+        """A terminal tool, and all that was to be said before it has been heard (or 5 s have passed)."""
+
+    def lost(self, why: BackendLost) -> None:
+        """Refused before `opened`, or gone after it."""
+
+    def finished(self) -> None:
+        """`finish` is done; nothing more will come."""
+
+
+class Link(Protocol):
+    """An open or opening websocket."""
+
+    def send(self, text: bytes) -> None:
+        """Send one text message; ignored when not connected."""
+
+    def waiting(self) -> int:
+        """Bytes accepted by `send` that the network has not taken yet."""
+
+    def close(self) -> None:
+        """Close with 1000; `LinkListener.lost` follows."""
+
+
+class LinkListener(Protocol):
+    """What a websocket tells its user. `lost` comes last, exactly once, also when connecting failed."""
+
+    def connected(self) -> None: ...
+
+    def received(self, text: bytes) -> None: ...
+
+    def lost(self, clean: bool, code: int | None, reason: str) -> None:
+        """`reason` holds `[401]` and the like when the handshake was refused (autobahn's words)."""
+
+
+class Connect(Protocol):
+    """Opens websockets."""
+
+    def __call__(self, url: str, headers: Mapping[str, str], listener: LinkListener, timeout: float) -> Link: ...
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceSurroundings:
+    """What a back end may use to serve one call."""
+
+    clock: Any  # IReactorTime
+    tokens: Tokens
+    connect: Connect
+    playout: Playout
+    listener: VoiceListener
+    log: CallLog
+    url: str  # [ai] url
+    sandbox_url: str  # where the local voice listens
+    open_timeout: float  # seconds
+
+
+class IVoiceBackend(Interface):
+    """A kind of voice model. Plugins in `extenbot.plugins` provide it."""
+
+    name = Attribute("A short name, shown to users.")
+    order = Attribute("Back ends are asked in this order, lowest first.")
+
+    def serves(bot: Bot) -> bool:
+        """Whether this back end is the one for `bot`."""
+
+    def open(order: VoiceOrder, surroundings: VoiceSurroundings) -> Voice:
+        """Start to open a session; `opened` or `lost` follows, never before this returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """Who asks for a function, for its body template."""
+
+    bot_id: str
+    call_id: str
+    caller: str
+
+
+class ITool(Interface):
+    """A kind of function that a bot can call. Plugins in `extenbot.plugins` provide it."""
+
+    name = Attribute("A short name, shown to users.")
+
+    def serves(function: Function) -> bool:
+        """Whether this kind runs `function`."""
+
+    async def run(function: Function, arguments: Json, context: ToolContext) -> str:
+        """What the model shall hear; `ToolFailed` with a sentence when it did not work."""
+
+
+# -- Storage ----------------------------------------------------------------------------
+
+
+class Directory(Protocol):
+    """The bots, in memory; always the current state of the database, at most a second old."""
+
+    def by_username(self, username: str) -> Bot | None:
+        """Also finds disabled bots: who asks decides what to say."""
+
+    def by_id(self, bot_id: str) -> Bot | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One finished call."""
+
+    id: str
+    bot_id: str
+    account_id: str
+    sip_call_id: str
+    caller: str
+    caller_name: str
+    dialled: str
+    peer: str  # the address that called, "host:port"
+    started: float
+    answered: float | None
+    ended: float
+    codec: str  # "PCMU", "PCMA" or "" when none was agreed
+    end_reason: str
+    packets_sent: int = 0
+    packets_received: int = 0
+    packets_lost: int = 0
+    jitter_ms: float = 0.0
+    transcript: tuple[Line, ...] = ()
+    usage: Json = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+
+
+class Records(Protocol):
+    """Where finished calls go."""
+
+    def save(self, record: CallRecord) -> None:
+        """Write it soon, without blocking; a failure is logged and tried again."""

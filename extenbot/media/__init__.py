@@ -1,0 +1,1 @@
+"""RTP audio without sockets: SDP, RTP, G.711, jitter, playout."""

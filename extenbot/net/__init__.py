@@ -1,0 +1,1 @@
+"""The only sockets: SIP over UDP, RTP port pairs, websockets, webhooks."""

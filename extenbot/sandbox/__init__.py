@@ -1,0 +1,1 @@
+"""A Realtime-compatible voice server on loopback that needs no key."""
