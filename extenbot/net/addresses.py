@@ -1,0 +1,47 @@
+"""What this machine is called on the network, and whether a place to listen is free."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from functools import lru_cache
+
+from extenbot.errors import CannotStart
+from extenbot.settings import Endpoint
+
+ANY = frozenset({"", "0.0.0.0", "::"})
+#: TEST-NET-1 (RFC 5737): never routed specially, so the way to it is the way to the internet
+_OUTSIDE = "192.0.2.1"
+
+
+@lru_cache(maxsize=4096)
+def local_toward(host: str) -> str:
+    """The address of ours that packets to `host` leave from; 127.0.0.1 when there is no way. Sends nothing."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))
+            address: str = probe.getsockname()[0]
+        except OSError:
+            return "127.0.0.1"
+    return address
+
+
+def outward() -> str:
+    """This machine's own outward address, without asking anybody; 127.0.0.1 on a machine without a network."""
+    return local_toward(_OUTSIDE)
+
+
+def listening_error(endpoint: Endpoint, error: OSError | None) -> CannotStart:
+    """The one line an operator needs when `endpoint` cannot be listened on."""
+    words = (
+        {
+            errno.EADDRINUSE: "another program uses this port",
+            errno.EACCES: "this port needs root",
+            errno.EADDRNOTAVAIL: "this machine has no such address",
+        }.get(error.errno or 0, os.strerror(error.errno or 0))
+        if error
+        else "not possible"
+    )
+    return CannotStart(f"cannot listen on {endpoint}: {words}")
