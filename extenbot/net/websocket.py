@@ -41,8 +41,8 @@ class _Factory(WebSocketClientFactory):
     protocol = _Protocol
     noisy = False
 
-    def __init__(self, link: WebSocketLink, url: str, headers: Mapping[str, str]) -> None:
-        super().__init__(url, headers=dict(headers), useragent=f"extenbot/{__version__}")
+    def __init__(self, reactor: Any, link: WebSocketLink, url: str, headers: Mapping[str, str]) -> None:
+        super().__init__(url, headers=dict(headers), useragent=f"extenbot/{__version__}", reactor=reactor)
         self.link = link
 
     def buildProtocol(self, addr: Any) -> _Protocol:
@@ -68,7 +68,7 @@ class WebSocketLink:
         self._protocol: _Protocol | None = None
         self._waiting: int | None = None
         self._over = False
-        factory = _Factory(self, url, headers)
+        factory = _Factory(reactor, self, url, headers)
         factory.setProtocolOptions(
             openHandshakeTimeout=timeout,
             closeHandshakeTimeout=2,
@@ -81,7 +81,7 @@ class WebSocketLink:
         # An explicit context: the certificate and the host name are checked (service-identity).
         host = urlsplit(url).hostname or ""
         context = optionsForClientTLS(host) if factory.isSecure else None
-        self._connector = connectWS(factory, context, timeout=timeout, reactor=reactor)
+        self._connector = connectWS(factory, context, timeout=timeout)
 
     def send(self, text: bytes) -> None:
         """Send one text message; nothing happens before the connection is open or after its end."""

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Real phones, servers and a browser for the tests, from the distribution, where we may install them.
+# Without apt or root nothing happens: each test whose tool is missing says so.
+want="baresip-core sip-tester chromium kamailio espeak-ng sox"
+have() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'; }
+
+command -v apt-get >/dev/null 2>&1 || exit 0
+missing=""
+for package in $want; do have "$package" || missing="$missing $package"; done
+[ -z "$missing" ] && exit 0
+
+if [ "$(id -u)" = 0 ]; then root=""; elif sudo -n true 2>/dev/null; then root="sudo"; else
+    echo "These tests' tools are not installed:$missing (as root: apt-get install$missing)"
+    exit 0
+fi
+echo "Installing for the tests:$missing"
+$root apt-get update -qq
+# One by one, so that a package this distribution lacks does not keep the others away.
+for package in $missing; do
+    $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
+        echo "could not install $package"
+done
+exit 0

@@ -1,0 +1,244 @@
+"""The sockets, on loopback: SIP datagrams, RTP port pairs, websockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import TestCase
+
+from extenbot.errors import CannotStart, Refused
+from extenbot.interfaces import Address, Flow
+from extenbot.net.addresses import local_toward
+from extenbot.net.rtp import REST, RtpPool
+from extenbot.net.udp import SipSockets
+from extenbot.net.websocket import WebSockets
+from extenbot.settings import Endpoint, Rtp
+
+
+def free_range(pairs: int) -> range:
+    """A range of ports from an even one on that nobody uses now."""
+    for base in range(42000, 60000, 2 * pairs):
+        held = []
+        try:
+            for port in range(base, base + 2 * pairs):
+                held.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                held[-1].bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        else:
+            return range(base, base + 2 * pairs)
+        finally:
+            for each in held:
+                each.close()
+    raise AssertionError("no free ports")
+
+
+class Heard:
+    """An `RtpReceiver` that fires when something comes."""
+
+    def __init__(self) -> None:
+        self.audio: Deferred[tuple[bytes, Address]] = Deferred()
+        self.control: Deferred[tuple[bytes, Address]] = Deferred()
+
+    def received(self, data: bytes, source: Address) -> None:
+        self.audio.callback((data, source))
+
+    def received_control(self, data: bytes, source: Address) -> None:
+        self.control.callback((data, source))
+
+
+class Sip(TestCase):
+    async def test_there_and_back(self) -> None:
+        """A datagram arrives with the path it took, and an answer goes back on that path."""
+        sockets = SipSockets(reactor)
+        got: Deferred[tuple[bytes, Flow]] = Deferred()
+        back: Deferred[tuple[bytes, Flow]] = Deferred()
+        here = sockets.listen(Endpoint("udp", 0, "127.0.0.1"), lambda data, flow: got.callback((data, flow)))
+        there = sockets.listen(Endpoint("udp", 0, "127.0.0.2"), lambda data, flow: back.callback((data, flow)))
+        sockets.send(b"x" * 60000, Flow("UDP", there, here))
+        data, flow = await got
+        self.assertEqual((len(data), flow), (60000, Flow("UDP", here, there)))
+        self.assertEqual(sockets.advertised(flow), here)
+        sockets.send(b"yes", flow)
+        self.assertEqual(await back, (b"yes", Flow("UDP", there, here)))
+        await DeferredList(sockets.close())
+
+    async def test_loss_is_counted(self) -> None:
+        """What the network does not take is counted, never raised."""
+        sockets = SipSockets(reactor)
+        sockets.send(b"x", Flow("UDP", ("127.0.0.1", 1), ("127.0.0.1", 9)))
+        here = sockets.listen(Endpoint("udp", 0, "127.0.0.1"), lambda *_: None)
+        sockets.send(b"x" * 70000, Flow("UDP", here, ("127.0.0.1", 9)))
+        self.assertEqual(sockets.unsent, 2)
+        await DeferredList(sockets.close())
+
+    @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # Twisted leaves it to the collector
+    async def test_port_in_use(self) -> None:
+        """A port that another program uses is one clear line."""
+        sockets = SipSockets(reactor)
+        here = sockets.listen(Endpoint("udp", 0, "127.0.0.1"), lambda *_: None)
+        with self.assertRaisesRegex(CannotStart, rf"udp:{here[1]}:interface=127.0.0.1: another program uses"):
+            sockets.listen(Endpoint("udp", here[1], "127.0.0.1"), lambda *_: None)
+        await DeferredList(sockets.close())
+
+    def test_own_address(self) -> None:
+        """The address we tell a peer is the one packets to it leave from."""
+        self.assertEqual(local_toward("127.0.0.9"), "127.0.0.1")
+
+
+class Rtcp(TestCase):
+    def setUp(self) -> None:
+        self.settings = Rtp(ports=free_range(3), interface="127.0.0.1")
+
+    async def test_pair(self) -> None:
+        """RTP and RTCP arrive on neighbouring ports and are told apart."""
+        pool = RtpPool(reactor, self.settings)
+        heard = Heard()
+        one, other = pool.open(heard, "127.0.0.1"), pool.open(Heard(), "127.0.0.1")
+        self.assertEqual((one.address[0], one.address[1] % 2, pool.used), ("127.0.0.1", 0, 2))
+        other.send(b"audio", one.address)
+        other.send_control(b"control", (one.address[0], one.address[1] + 1))
+        self.assertEqual(await heard.audio, (b"audio", other.address))
+        self.assertEqual(await heard.control, (b"control", (other.address[0], other.address[1] + 1)))
+        one.close()
+        other.close()
+        one.close()
+        self.assertEqual(pool.used, 0)
+
+    async def test_ports_rest(self) -> None:
+        """A pair that was given back rests; when all are out or resting the caller is refused for now."""
+        clock = Clock()
+        clock.listenUDP = reactor.listenUDP  # type: ignore[attr-defined]
+        clock.advance(1)
+        pool = RtpPool(clock, self.settings)
+        pairs = [pool.open(Heard(), "127.0.0.1") for _ in range(pool.size)]
+        pairs[1].close()
+        await deferLater(reactor, 0)
+        with self.assertRaises(Refused) as caught:
+            pool.open(Heard(), "127.0.0.1")
+        self.assertEqual(caught.exception.code, 503)
+        clock.advance(REST)
+        again = pool.open(Heard(), "127.0.0.1")
+        self.assertEqual(again.address, pairs[1].address)
+        for pair in (*pairs, again):
+            pair.close()
+
+    @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+    def test_foreign_port(self) -> None:
+        """Ports that another program holds are stepped over."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as foreign:
+            foreign.bind(("127.0.0.1", self.settings.ports[1]))
+            pool = RtpPool(reactor, self.settings)
+            pair = pool.open(Heard(), "127.0.0.1")
+            self.assertEqual(pair.address[1], self.settings.ports[2])
+            pair.close()
+
+
+class Listener:
+    """A `LinkListener` that keeps what it is told."""
+
+    def __init__(self, connected: Callable[[], None] = lambda: None) -> None:
+        self.opened, self.texts = connected, list[bytes]()
+        self.over: Deferred[tuple[bool, int | None, str]] = Deferred()
+
+    def connected(self) -> None:
+        self.opened()
+
+    def received(self, text: bytes) -> None:
+        self.texts.append(text)
+
+    def lost(self, clean: bool, code: int | None, reason: str) -> None:
+        self.over.callback((clean, code, reason))
+
+
+SEEN: list[str] = []
+
+
+class Server(WebSocketServerProtocol):
+    """Echoes; refuses a wrong key; closes when told `bye`; reads nothing after `deaf`."""
+
+    def onConnect(self, request: Any) -> None:
+        SEEN.append(request.headers["user-agent"])
+        if request.headers.get("authorization") == "Bearer wrong":
+            from autobahn.websocket.types import ConnectionDeny
+
+            raise ConnectionDeny(401, "no")
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if payload == b"bye":
+            self.sendClose(4000, "because")
+        elif payload == b"deaf":
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+        else:
+            self.sendMessage(payload, isBinary)
+
+
+class WebSocket(TestCase):
+    async def connect(self, listener: Listener, key: str = "right") -> Any:
+        factory = WebSocketServerFactory()
+        factory.protocol = Server
+        factory.noisy = False
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        url = f"ws://127.0.0.1:{port.getHost().port}/v1/realtime?model=m"
+        return WebSockets(reactor)(url, {"Authorization": f"Bearer {key}"}, listener, 5)
+
+    async def test_echo(self) -> None:
+        """Text goes out and comes back; the close code and words of the server arrive."""
+        opened: Deferred[None] = Deferred()
+        listener = Listener(lambda: opened.callback(None))
+        link = await self.connect(listener)
+        link.send(b"too early")
+        await opened
+        link.send(b"hello")
+        link.send(b"bye")
+        self.assertEqual(await listener.over, (True, 4000, "because"))
+        self.assertEqual(listener.texts, [b"hello"])
+        self.assertIn("extenbot/", SEEN[-1])
+        link.send(b"too late")
+        link.close()
+
+    async def test_refused(self) -> None:
+        """A refused handshake tells its HTTP status."""
+        listener = Listener()
+        await self.connect(listener, "wrong")
+        clean, _code, reason = await listener.over
+        self.assertEqual(clean, False)
+        self.assertIn("[401]", reason)
+
+    async def test_nobody_there(self) -> None:
+        """A port nobody listens on is a loss with words, told once."""
+        listener = Listener()
+        link = WebSockets(reactor)("ws://127.0.0.1:9/x", {}, listener, 5)
+        clean, code, reason = await listener.over
+        self.assertEqual((clean, code), (False, None))
+        self.assertTrue(reason)
+        link.close()
+
+    async def test_given_up(self) -> None:
+        """Closing while dialling ends the attempt."""
+        listener = Listener()
+        link = await self.connect(listener)
+        link.close()
+        self.assertEqual((await listener.over)[0], False)
+
+    async def test_behind(self) -> None:
+        """A server that does not read is noticed by what waits."""
+        opened: Deferred[None] = Deferred()
+        listener = Listener(lambda: opened.callback(None))
+        link = await self.connect(listener)
+        await opened
+        self.assertEqual(link.waiting(), 0)
+        link.send(b"deaf")
+        for _ in range(200):
+            link.send(b"x" * 100_000)
+        self.assertGreater(link.waiting(), 1_000_000)
+        link._protocol.dropConnection(abort=True)
+        await listener.over
