@@ -1,1 +1,7 @@
-"""The database, and the only thread pool."""
+"""What is kept: accounts, bots, functions, bindings and call records, in SQLite or PostgreSQL.
+
+`database` opens and creates it, `keys` seals secrets, `accounts`, `bots`, `bindings` and
+`records` read and write it (blocking, for commands and the thread pool), `fields` says what
+is good input, `directory` holds all bots in memory. `store` joins them for the service and
+owns the only thread pool of the program.
+"""

@@ -1,0 +1,108 @@
+"""All bots in memory, for the signalling path: never older than a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from extenbot.errors import CannotStart
+from extenbot.interfaces import Bot
+from extenbot.store.bots import Bots, Snapshot
+from extenbot.store.database import Database
+from extenbot.store.writing import Run
+
+POLL = 0.5  # seconds between two looks at the revision
+
+
+class Change(NamedTuple):
+    """A bot that came (`before` is None), changed, or went (`after` is None)."""
+
+    before: Bot | None
+    after: Bot | None
+
+
+class Directory:
+    """Implements `interfaces.Directory`.
+
+    Commands and pages may run in other processes; each change of bots, functions or
+    accounts raises the revision in the database, which is polled.
+    """
+
+    log = Logger()
+
+    on_changed: Callable[[tuple[Change, ...]], None] | None = None
+    """Called in the reactor with what is different now."""
+
+    def __init__(self, database: Database, run: Run, clock: Any) -> None:
+        self._database = database
+        self._bots = Bots(database)
+        self._run = run
+        self._now = Snapshot()
+        self._by_username: dict[str, Bot] = {}
+        self._away = False
+        self._polling = LoopingCall(self._poll)
+        self._polling.clock = clock
+
+    def load(self) -> None:
+        """The first look, blocking; `CannotStart` when the keys do not fit."""
+        snapshot = self._bots.snapshot(self._now)
+        if snapshot.unreadable:
+            names = ", ".join(snapshot.unreadable)
+            raise CannotStart(f"The key file does not hold the key that the secrets of these bots need: {names}.")
+        self._take(snapshot)
+
+    def start(self) -> None:
+        self._polling.start(POLL, now=False)
+
+    def stop(self) -> None:
+        if self._polling.running:
+            self._polling.stop()
+
+    def by_username(self, username: str) -> Bot | None:
+        """The registrar bot of that name: names of registrants belong to other PBXs."""
+        return self._by_username.get(username)
+
+    def by_id(self, bot_id: str) -> Bot | None:
+        return self._now.bots.get(bot_id)
+
+    def all(self) -> list[Bot]:
+        return list(self._now.bots.values())
+
+    async def refresh(self) -> None:
+        """Look now."""
+        if await self._run(self._database.revision) == self._now.revision:
+            return
+        self._take(await self._run(self._bots.snapshot, self._now))
+
+    def _poll(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._look())
+
+    async def _look(self) -> None:
+        try:
+            await self.refresh()
+        except Exception as error:  # noqa: BLE001 — calls go on with the bots as they were
+            if not self._away:
+                self.log.error("Cannot read the bots, going on with the last state: {error}", error=str(error))
+            self._away = True
+        else:
+            self._away = False
+
+    def _take(self, snapshot: Snapshot) -> None:
+        before = self._now
+        if snapshot.revision <= before.revision:  # two looks crossed, the newer one was first
+            return
+        self._now = snapshot
+        self._by_username = {bot.username: bot for bot in snapshot.bots.values() if bot.kind == "registrar"}
+        for name in snapshot.unreadable:
+            self.log.error("The key file does not fit the secrets of the bot {name}: it is left out", name=name)
+        changes = tuple(
+            Change(before.bots.get(bot_id), snapshot.bots.get(bot_id))
+            for bot_id in before.bots.keys() | snapshot.bots.keys()
+            if before.bots.get(bot_id) != snapshot.bots.get(bot_id)
+        )
+        if changes and self.on_changed is not None:
+            self.on_changed(changes)

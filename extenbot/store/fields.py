@@ -1,0 +1,238 @@
+"""What is good input for accounts, bots and functions: the one place for pages and commands.
+
+Each `checked_…` gives the value in its settled form or raises `Invalid` with one sentence
+for every field that is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from extenbot.errors import Invalid
+from extenbot.interfaces import Bot, Function
+
+T = TypeVar("T")
+
+KINDS = ("registrar", "registrant")
+RESERVED = frozenset({"openai", "70000000000"})  # every bot answers to these request users
+LONGEST_INSTRUCTION = 30_000
+LONGEST_WELCOME = 2_000
+LONGEST_DOCUMENT = 50_000
+
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
+_PORT = r"(?::[0-9]{1,5})?"
+_REST = r"(?:[;?][^\s<>\"]*)?"
+_SIP_URI = re.compile(rf"[sS][iI][pP][sS]?:(?:[^\s<>\"@]+@)?{_HOST}{_PORT}{_REST}")
+_TEL_URI = re.compile(rf"[tT][eE][lL]:\+?[0-9A-Fa-f*#().-]+{_REST}")
+_EMAIL = re.compile(r"[^@\s<>\"(),:;\[\]\\]{1,64}@[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")  # no dot needed: demo@localhost
+_LETTERS = string.ascii_letters + string.digits
+
+
+def new_username() -> str:
+    """Ten digits: also a phone's keypad can type it."""
+    return secrets.choice("123456789") + "".join(secrets.choice(string.digits) for _ in range(9))
+
+
+def new_password() -> str:
+    """24 letters and digits, 142 random bits."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(24))
+
+
+def new_id() -> str:
+    return secrets.token_hex(8)
+
+
+# -- Readers: a text to a value, or ValueError with a sentence ---------------------------
+
+
+def _line(longest: int, *, required: bool = False) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        text = text.strip()
+        if required and not text:
+            raise ValueError("This is needed.")
+        if len(text) > longest:
+            raise ValueError(f"At most {longest} characters, please; these are {len(text)}.")
+        if not text.isprintable():
+            raise ValueError("One line without control characters, please.")
+        return text
+
+    return read
+
+
+def _lines(longest: int) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+        if len(text) > longest:
+            raise ValueError(f"At most {longest} characters, please; these are {len(text)}.")
+        if not all(character.isprintable() or character in "\n\t" for character in text):
+            raise ValueError("No control characters other than new lines and tabs, please.")
+        return text
+
+    return read
+
+
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        raise ValueError("Choose registrar or registrant.")
+    return text
+
+
+def _secret(longest: int) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        text = _line(longest)(text)
+        if any(character.isspace() for character in text):
+            raise ValueError("No spaces, please.")
+        return text
+
+    return read
+
+
+def _issued_username(text: str) -> str:
+    text = _line(64, required=True)(text)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
+        raise ValueError("Letters, digits and . _ + - only, beginning with a letter or digit.")
+    if text.lower() in RESERVED:
+        raise ValueError(f"Every bot answers to {text}: choose another username.")
+    return text
+
+
+def _given_username(text: str) -> str:
+    text = _line(128)(text)
+    if not text:
+        raise ValueError("A registrant needs the username that its PBX gave out.")
+    if not re.fullmatch(r"[^\s\"<>\\:@]+", text):
+        raise ValueError('No spaces and none of " < > \\ : @, please.')
+    return text
+
+
+def _given_domain(text: str) -> str:
+    text = _line(253)(text)
+    if not text:
+        raise ValueError("A registrant needs the domain of its PBX.")
+    return _domain(text)
+
+
+def _domain(text: str) -> str:
+    text = _line(253)(text).lower()
+    if text and not re.fullmatch(_HOST + _PORT, text):
+        raise ValueError("A host name or address, with :port when it is not 5060.")
+    return text
+
+
+def _url(*schemes: str, required: bool = False) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        text = _line(1000, required=required)(text)
+        if not text:
+            return text
+        try:
+            parts = urlsplit(text)
+            good = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and " " not in text
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError(f"A whole URL, please: it begins with {' or '.join(f'{s}://' for s in schemes)}.")
+        return text
+
+    return read
+
+
+def _transfer_uri(text: str) -> str:
+    if "\r" in text or "\n" in text:
+        raise ValueError("One line, please.")
+    text = _line(255)(text)
+    if text and not _SIP_URI.fullmatch(text) and not _TEL_URI.fullmatch(text):
+        raise ValueError("A SIP or telephone URI, please, such as sip:100@10.8.0.1 or tel:+4930123456.")
+    return text
+
+
+class _Reading:
+    """Reads fields one after the other and collects what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.problems: dict[str, str] = {}
+
+    def __call__(self, field: str, read: Callable[[str], str], text: str) -> str:
+        try:
+            text.encode()
+            return read(text)
+        except UnicodeEncodeError:
+            self.problems[field] = "This is not readable text."
+        except ValueError as error:
+            self.problems[field] = str(error)
+        return text
+
+    def done(self, value: T) -> T:
+        if self.problems:
+            raise Invalid(self.problems)
+        return value
+
+
+# -- Whole things --------------------------------------------------------------------------
+
+
+def checked_bot(bot: Bot) -> Bot:
+    """The bot with every field in its settled form; `Invalid` otherwise."""
+    read = _Reading()
+    registrant = bot.kind == "registrant"
+    bot = replace(
+        bot,
+        name=read("name", _line(100, required=True), bot.name),
+        kind=read("kind", _kind, bot.kind),
+        username=read("username", _given_username if registrant else _issued_username, bot.username),
+        password=read("password", _line(128), bot.password),
+        domain=read("domain", _given_domain if registrant else _domain, bot.domain),
+        model=read("model", _line(100), bot.model),
+        voice=read("voice", _line(100), bot.voice),
+        token=read("token", _secret(500), bot.token),
+        ai_url=read("ai_url", _url("ws", "wss"), bot.ai_url),
+        instruction=read("instruction", _lines(LONGEST_INSTRUCTION), bot.instruction),
+        welcome=read("welcome", _lines(LONGEST_WELCOME), bot.welcome),
+        transfer_uri=read("transfer_uri", _transfer_uri, bot.transfer_uri),
+    )
+    if registrant and not bot.password:
+        read.problems.setdefault("password", "A registrant needs the password that its PBX gave out.")
+    if not registrant and (len(bot.password) < 6 or bot.password == bot.username):
+        read.problems.setdefault("password", "At least 6 characters, and not the username: strangers try such ones.")
+    return read.done(bot)
+
+
+def checked_function(function: Function) -> Function:
+    """The function with every field in its settled form; `Invalid` otherwise."""
+    read = _Reading()
+    return read.done(
+        replace(
+            function,
+            name=read("name", _line(100, required=True), function.name),
+            url=read("url", _url("http", "https", required=True), function.url),
+            token=read("token", _secret(4000), function.token),
+            description=read("description", _lines(LONGEST_DOCUMENT), function.description),
+            template=read("template", _lines(LONGEST_DOCUMENT), function.template),
+        )
+    )
+
+
+def checked_account(email: str, password: str) -> tuple[str, str]:
+    """The email in lower case and the password; `Invalid` otherwise."""
+    read = _Reading()
+    return read.done((read("email", _email, email), read("password", _account_password, password)))
+
+
+def _email(text: str) -> str:
+    text = _line(254)(text).lower()
+    if not _EMAIL.fullmatch(text) or ".." in text:
+        raise ValueError("An email address, please, such as you@example.org.")
+    return text
+
+
+def _account_password(text: str) -> str:
+    if len(text) < 8:
+        raise ValueError("At least 8 characters, please.")
+    if len(text) > 200:
+        raise ValueError("At most 200 characters, please.")
+    return text

@@ -1,0 +1,181 @@
+"""The tables of schema.sql as SQLAlchemy sees them; a test keeps the two equal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+
+def _column(name: str, kind: type[TypeEngine[Any]], *more: ForeignKey, **options: Any) -> Column[Any]:
+    return Column(name, kind, *more, nullable=options.pop("nullable", False), **options)
+
+
+def _owned(name: str, target: str, **options: Any) -> Column[Any]:
+    """A key of another table's row, which takes this row along when it goes."""
+    return _column(name, Text, ForeignKey(target, ondelete="CASCADE"), **options)
+
+
+meta = Table(
+    "meta",
+    metadata,
+    _column("id", Integer, primary_key=True, autoincrement=False),
+    _column("schema_version", Integer),
+    _column("revision", BigInteger),
+    _column("key_check", Text),
+    CheckConstraint("id = 1"),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    _column("id", Text, primary_key=True),
+    _column("email", Text),
+    _column("password_hash", Text),
+    _column("admin", Boolean),
+    _column("created", Double),
+    UniqueConstraint("email"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    _column("token_hash", Text, primary_key=True),
+    _owned("account_id", "accounts.id"),
+    _column("created", Double),
+    _column("expires", Double),
+    Index("sessions_account", "account_id"),
+)
+
+bots = Table(
+    "bots",
+    metadata,
+    _column("id", Text, primary_key=True),
+    _owned("account_id", "accounts.id"),
+    _column("name", Text),
+    _column("kind", Text),
+    _column("username", Text),
+    _column("password_sealed", Text),
+    _column("domain", Text),
+    _column("model", Text),
+    _column("voice", Text),
+    _column("token_sealed", Text),
+    _column("ai_url", Text),
+    _column("instruction", Text),
+    _column("welcome", Text),
+    _column("transfer_uri", Text),
+    _column("enabled", Boolean),
+    _column("created", Double),
+    CheckConstraint("kind in ('registrar', 'registrant')"),
+    Index("bots_account", "account_id"),
+)
+_issued = text("kind = 'registrar'")
+Index("bots_username", bots.c.username, unique=True, sqlite_where=_issued, postgresql_where=_issued)
+
+functions = Table(
+    "functions",
+    metadata,
+    _column("id", Text, primary_key=True),
+    _owned("account_id", "accounts.id"),
+    _column("name", Text),
+    _column("url", Text),
+    _column("token_sealed", Text),
+    _column("description", Text),
+    _column("template", Text),
+    _column("created", Double),
+    UniqueConstraint("account_id", "name"),
+)
+
+bot_functions = Table(
+    "bot_functions",
+    metadata,
+    _owned("bot_id", "bots.id", primary_key=True),
+    _owned("function_id", "functions.id", primary_key=True),
+    Index("bot_functions_function", "function_id"),
+)
+
+bindings = Table(
+    "bindings",
+    metadata,
+    _owned("bot_id", "bots.id", primary_key=True),
+    _column("position", Integer, primary_key=True, autoincrement=False),
+    _column("contact", Text),
+    _column("instance", Text),
+    _column("reg_id", Integer),
+    _column("call_id", Text),
+    _column("cseq", BigInteger),
+    _column("transport", Text),
+    _column("local_host", Text),
+    _column("local_port", Integer),
+    _column("remote_host", Text),
+    _column("remote_port", Integer),
+    _column("expires_at", Double),
+    _column("q", Double),
+    _column("user_agent", Text),
+    _column("registered_at", Double),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    _column("id", Text, primary_key=True),
+    _owned("account_id", "accounts.id"),
+    _column("bot_id", Text),
+    _column("sip_call_id", Text),
+    _column("caller", Text),
+    _column("caller_name", Text),
+    _column("dialled", Text),
+    _column("peer", Text),
+    _column("started", Double),
+    _column("answered", Double, nullable=True),
+    _column("ended", Double),
+    _column("codec", Text),
+    _column("end_reason", Text),
+    _column("packets_sent", BigInteger),
+    _column("packets_received", BigInteger),
+    _column("packets_lost", BigInteger),
+    _column("jitter_ms", Double),
+    _column("usage", Text),
+    Index("calls_account", "account_id", "started"),
+    Index("calls_bot", "bot_id", "started"),
+)
+
+transcript_lines = Table(
+    "transcript_lines",
+    metadata,
+    _owned("call_id", "calls.id", primary_key=True),
+    _column("position", Integer, primary_key=True, autoincrement=False),
+    _column("speaker", Text),
+    _column("text", Text),
+    _column("at", Double),
+    _column("interrupted", Boolean),
+)
+
+call_events = Table(
+    "call_events",
+    metadata,
+    _owned("call_id", "calls.id", primary_key=True),
+    _column("position", Integer, primary_key=True, autoincrement=False),
+    _column("at", Double),
+    _column("what", Text),
+    _column("fields", Text),
+)
