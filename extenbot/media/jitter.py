@@ -1,0 +1,174 @@
+"""The caller's audio on a 20-ms clock: order restored, gaps filled with silence, never far behind real time.
+
+What comes out feeds a model, not an ear, so no more than one packet is held back on purpose: one
+that is missing is waited for only until its own time has come. Then its place is silence, as is
+every turn in which nothing has arrived (a muted phone, silence suppression, RFC 3551 4.1);
+turn detection needs that silence. Lateness makes a backlog, which is worked off by leaving
+out quiet frames, and cut when it passes `BACKLOG`: in the long run as much is handed on as
+time has passed, whatever the phone's clock does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from extenbot.media import g711
+from extenbot.media.rtp import RESTART, ahead, later
+
+BACKLOG = 100 * g711.PER_MS
+"""Most audio that waits (a packet longer than half of it raises the limit to two packets)."""
+
+COMFORTABLE = 40 * g711.PER_MS
+"""A backlog that never fell below this for `WATCH` turns is more than reordering needs."""
+
+WATCH = 50
+
+SLACK = g711.FRAME
+"""Silence put before audio that begins or comes back after a pause, so that a tick of ours between two of
+their packets, or two packets in the wrong order, do not break a word."""
+
+LATE_RUN = 10
+"""Consecutive packets from the past that mean the sender has begun again."""
+
+
+class JitterBuffer:
+    """One stream in, 20 ms (160 bytes) out at each turn."""
+
+    def __init__(self, codec: str) -> None:
+        self._silence = g711.SILENCE[codec]
+        self._quiet = g711.quiet(codec)
+        self._frame = self._silence * g711.FRAME
+        self._ready: deque[bytes] = deque()
+        self._backlog = 0  # bytes in _ready
+        self._early: dict[int, tuple[int, bytes]] = {}  # beyond a hole: sequence → timestamp, audio
+        self._started = False
+        self._sequence = 0  # expected next
+        self._timestamp = 0  # expected next
+        self._filled = 0  # silence handed on since the last real audio: what a gap has been given already
+        self._late_sequence = 0
+        self._late_run = 0
+        self._least = BACKLOG
+        self._watch = WATCH
+        self.late = 0
+        """Packets that came after their time, or twice."""
+
+    def reset(self) -> None:
+        """Another stream begins (new source or SSRC); audio that waits is still handed on."""
+        self._started = False
+        self._early.clear()
+
+    def clear(self) -> None:
+        """Forget the stream and what waits of it."""
+        self.reset()
+        self._ready.clear()
+        self._backlog = 0
+
+    def put(self, sequence: int, timestamp: int, audio: bytes) -> None:
+        """A packet has arrived; one without audio (an event, comfort noise) only holds its place in the order."""
+        if not self._started:
+            self._begin(sequence, timestamp)
+        distance = ahead(sequence, self._sequence)
+        if distance == 0:
+            self._late_run = 0
+            self._append(timestamp, audio)
+            while self._early and (packet := self._early.pop(self._sequence, None)) is not None:
+                self._append(*packet)
+        elif 0 < distance < RESTART:
+            self._early[sequence] = (timestamp, audio)
+            if distance * g711.FRAME > BACKLOG:
+                self._cross()
+        elif -RESTART < distance < 0 and not self._begun_again(sequence):
+            self.late += 1
+        else:
+            self._begin(sequence, timestamp)
+            self._append(timestamp, audio)
+
+    def take(self) -> bytes:
+        """The next 20 ms."""
+        while self._backlog < g711.FRAME and self._early:
+            self._cross()
+        if self._backlog < self._least:
+            self._least = self._backlog
+        self._watch -= 1
+        if self._watch < 0:
+            self._relax()
+        ready = self._ready
+        if not ready:
+            self._filled += g711.FRAME
+            return self._frame
+        if len(ready[0]) == g711.FRAME:
+            self._backlog -= g711.FRAME
+            return ready.popleft()
+        return self._cut()
+
+    def _begin(self, sequence: int, timestamp: int) -> None:
+        self._started = True
+        self._sequence, self._timestamp = sequence, timestamp
+        self._filled = BACKLOG + 1
+        self._early.clear()
+        self._late_run = 0
+
+    def _begun_again(self, sequence: int) -> bool:
+        self._late_run = self._late_run + 1 if ahead(sequence, self._late_sequence) == 1 else 1
+        self._late_sequence = sequence
+        return self._late_run >= LATE_RUN
+
+    def _cross(self) -> None:
+        """Give up the packets before the earliest that waits, and go on from there."""
+        sequence = min(self._early, key=lambda waiting: ahead(waiting, self._sequence))
+        self._sequence = sequence
+        while (packet := self._early.pop(self._sequence, None)) is not None:
+            self._append(*packet)
+
+    def _append(self, timestamp: int, audio: bytes) -> None:
+        """The next packet in order. A gap before it is filled as far as the turns have not done so already."""
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        if not audio:
+            return
+        gap = later(timestamp, self._timestamp) - self._filled
+        if self._filled > BACKLOG and not self._backlog:
+            gap = SLACK  # a silence costs nothing here, and the next late packet will not be heard as a gap
+        if 0 < gap <= BACKLOG:  # more than that the clock would have noticed: their timestamps have jumped
+            self._push(self._silence * gap)
+        self._filled = 0
+        self._timestamp = (timestamp + len(audio)) & 0xFFFFFFFF
+        self._push(audio)
+        if self._backlog > BACKLOG:
+            self._shed(max(BACKLOG, 2 * len(audio)))
+
+    def _push(self, audio: bytes) -> None:
+        self._ready.append(audio)
+        self._backlog += len(audio)
+
+    def _cut(self) -> bytes:
+        """20 ms from chunks that are not 20 ms long, with silence where they do not suffice."""
+        parts, missing, ready = [], g711.FRAME, self._ready
+        while missing and ready:
+            part = ready.popleft()
+            if len(part) > missing:
+                ready.appendleft(part[missing:])
+                part = part[:missing]
+            parts.append(part)
+            missing -= len(part)
+        self._backlog -= g711.FRAME - missing
+        self._filled += missing
+        return b"".join(parts) + self._silence * missing
+
+    def _relax(self) -> None:
+        """Work off a steady backlog where it is not heard."""
+        if self._least <= COMFORTABLE or self._drop_quiet():
+            self._least, self._watch = BACKLOG, WATCH
+
+    def _shed(self, limit: int) -> None:
+        """Make room at once: quiet chunks first, then the oldest."""
+        while self._backlog > limit:
+            if not self._drop_quiet():
+                self._backlog -= len(self._ready.popleft())
+
+    def _drop_quiet(self) -> bool:
+        for at, chunk in enumerate(self._ready):
+            if not chunk.translate(None, self._quiet):
+                del self._ready[at]
+                self._backlog -= len(chunk)
+                return True
+        return False

@@ -1,0 +1,339 @@
+"""The audio of one call, both ways, on one 20-ms clock (implements `interfaces.RtpReceiver`).
+
+Each tick sends one packet (the bot's words, else silence, the timestamp running through
+both) and hands the model 20 ms of the caller. The call builds the line and steps out of it.
+
+Where to send (symmetric RTP, RFC 4961), by these rules:
+
+* At first and after each move in the signalling: the address of the SDP, without waiting.
+* The first valid packet (version 2, a payload type of ours) latches its source: audio goes there.
+* Another source takes over with `TAKE_OVER` consecutive packets of one stream, once the
+  latched one has been quiet for `QUIET` seconds, or at once when it is the address of the SDP.
+* After a move no source is latched, but the old one needs to go on for `QUIET` seconds to be taken
+  again: what it still had on the way is heard, and does not bring our audio back to it.
+* What is not valid, or comes from a source not (yet) latched, changes nothing and is not heard.
+
+On hold nothing is sent, what waits stays, and nothing is heard: music must not reach the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from extenbot.errors import Malformed
+from extenbot.interfaces import Address, RtpPort, Tokens
+from extenbot.media import dtmf, g711, rtcp, rtp
+from extenbot.media.jitter import JitterBuffer
+from extenbot.media.pacer import Pacer
+from extenbot.media.playout import PlayoutQueue
+from extenbot.media.sdp import Agreed
+
+QUIET = 0.5
+TAKE_OVER = 3
+REPORT_MS = 5000
+"""Between RTCP reports (RFC 3550 6.2)."""
+
+CALLER_MS = 20
+
+LONGEST = 200 * g711.PER_MS
+"""No phone puts more audio into one packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The packets of one call so far. Lost and jitter are of the caller's audio as it came to us."""
+
+    codec: str
+    packets_sent: int
+    packets_received: int
+    packets_lost: int
+    packets_late: int  # came after their turn, or twice
+    packets_ignored: int  # not RTP of this call
+    jitter_ms: float
+    remote_lost: int | None  # of our packets, as the other side reported
+    remote_jitter_ms: float | None
+    round_trip_ms: float | None
+
+
+class Line:
+    """One call's audio. `heard` gets 160 bytes for each 20 ms, `digit` one key of the phone."""
+
+    def __init__(
+        self,
+        clock: Any,  # IReactorTime
+        pacer: Pacer,
+        tokens: Tokens,
+        agreed: Agreed,
+        heard: Callable[[bytes], None],
+        digit: Callable[[str], None],
+    ) -> None:
+        self.playout = PlayoutQueue(agreed.codec)
+        self.last_received: float | None = None
+        """When the last valid packet came, in the clock's seconds."""
+        self._clock = clock
+        self._pacer = pacer
+        self._heard = heard
+        self._digit = digit
+        self._codec = agreed.codec
+        self._ssrc = tokens.bits(32)
+        self._sequence = tokens.bits(16)
+        self._timestamp = tokens.bits(32)
+        self._name = tokens.text(16)
+        self._jitter = JitterBuffer(agreed.codec)
+        self._keys = dtmf.Keys()
+        self._port: RtpPort | None = None
+        self._leave: Callable[[], None] | None = None
+        self._talking = False
+        self._sent = self._octets = self._ignored = 0
+        self._reception: rtcp.Reception | None = None
+        self._before = (0, 0)  # received and lost of earlier streams
+        # Where to send, and whom to hear.
+        self._target = agreed.remote
+        self._signalled = agreed.remote
+        self._source: Address | None = None  # latched
+        self._source_at = 0.0
+        self._left: Address | None = None  # latched before the media moved
+        self._moved_at = 0.0
+        self._candidate: tuple[Address, int] | None = None  # source and SSRC
+        self._candidate_next = self._candidate_run = 0
+        # RTCP.
+        self._control: Address | None = None  # learned
+        self._until_report = REPORT_MS
+        self._their_report = (0, 0.0)  # middle of its NTP time, when it came
+        self._remote: rtcp.Block | None = None
+        self._round_trip: float | None = None
+        self._apply(agreed)
+
+    # -- Orders --------------------------------------------------------------------------
+
+    def start(self, port: RtpPort) -> None:
+        """Send and hear from now on; the first packet leaves within one packet time."""
+        self._port = port
+        self._leave = self._pacer.join(self._tick, self._ptime)
+
+    def move(self, agreed: Agreed) -> None:
+        """A re-INVITE: another address, hold, packet time. The law stays as it is."""
+        ptime = self._ptime
+        self._apply(agreed)
+        if agreed.remote is not None and agreed.remote != self._signalled:
+            self._signalled = self._target = agreed.remote
+            self._left, self._source = self._source or self._left, None
+            self._control = self._candidate = None
+            self._moved_at = self._clock.seconds()
+        if self._leave is not None and ptime != self._ptime:
+            self._leave()
+            self._leave = self._pacer.join(self._tick, self._ptime)
+
+    def stop(self) -> None:
+        """No more of it: a last report with RTCP BYE. The port stays open; may be called twice."""
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+            self._report(goodbye=True)
+
+    @property
+    def statistics(self) -> Statistics:
+        """The counts so far, also after the end."""
+        received, lost = self._before
+        jitter = 0.0
+        if self._reception is not None:
+            received += self._reception.received
+            lost += max(0, self._reception.lost)
+            jitter = self._reception.jitter / g711.PER_MS
+        remote = self._remote
+        return Statistics(
+            codec=self._codec,
+            packets_sent=self._sent,
+            packets_received=received,
+            packets_lost=lost,
+            packets_late=self._jitter.late,
+            packets_ignored=self._ignored,
+            jitter_ms=jitter,
+            remote_lost=remote.lost if remote else None,
+            remote_jitter_ms=remote.jitter / g711.PER_MS if remote else None,
+            round_trip_ms=self._round_trip,
+        )
+
+    def _apply(self, agreed: Agreed) -> None:
+        self._agreed = agreed
+        self._type = agreed.payload_type
+        self._event_type = agreed.event_type
+        self._ptime = agreed.ptime
+        self._frame = agreed.ptime * g711.PER_MS
+        self._silence = g711.SILENCE[self._codec] * self._frame
+        self._live = not agreed.held
+        self._taking = agreed.direction == "sendrecv"
+        self._due = 0  # ms of the caller's audio that the model has not been given yet
+        if not self._taking:
+            self._jitter.clear()
+            self._talking = False
+
+    # -- The tick: one packet out, 20 ms to the model -------------------------------------
+
+    def _tick(self) -> None:
+        port, target = self._port, self._target
+        if port is None:
+            return
+        if self._live and target is not None:
+            audio = self.playout.next(self._frame)
+            if self._leave is None:  # what the end of the bot's words led to
+                return
+            second = self._type
+            if audio is None:
+                audio = self._silence
+                self._talking = False
+            elif not self._talking:
+                self._talking = True
+                second |= rtp.MARKER
+            port.send(rtp.HEADER.pack(rtp.VERSION, second, self._sequence, self._timestamp, self._ssrc) + audio, target)
+            self._sequence = (self._sequence + 1) & 0xFFFF
+            self._sent += 1
+            self._octets += self._frame
+        self._timestamp = (self._timestamp + self._frame) & 0xFFFFFFFF
+        self._due += self._ptime
+        while self._due >= CALLER_MS:
+            self._due -= CALLER_MS
+            if self._live:
+                self._heard(self._jitter.take())
+        self._until_report -= self._ptime
+        if self._until_report <= 0 and self._leave is not None:
+            self._until_report = REPORT_MS
+            self._report()
+
+    # -- Datagrams ------------------------------------------------------------------------
+
+    def received(self, data: bytes, source: Address) -> None:
+        """A datagram on the RTP port."""
+        if rtp.is_control(data):
+            self._read_control(data, source)
+            return
+        try:
+            packet = rtp.read(data)
+        except Malformed:
+            self._ignored += 1
+            return
+        kind, _, sequence, timestamp, ssrc, payload = packet
+        audio = kind == self._type and len(payload) <= LONGEST
+        event = not audio and self._is_event(kind, payload)
+        if not (audio or event or kind == rtp.COMFORT_NOISE):
+            self._ignored += 1
+            return
+        now: float = self._clock.seconds()
+        if source != self._source and not self._admit(source, ssrc, sequence, now):
+            self._ignored += 1
+            return
+        self.last_received = self._source_at = now
+        reception = self._reception
+        if reception is None or reception.ssrc != ssrc:
+            reception = self._begin(ssrc, sequence)
+        reception.count(sequence)
+        if not self._taking:
+            return
+        if audio:
+            reception.time(timestamp, now)
+            self._jitter.put(sequence, timestamp, payload)
+            return
+        self._jitter.put(sequence, timestamp, b"")
+        if event and (key := self._keys.put(timestamp, payload)) is not None:
+            self._digit(key)
+
+    def received_control(self, data: bytes, source: Address) -> None:
+        """A datagram on the RTCP port; a good one from the caller's host says where our reports go."""
+        if self._read_control(data, source):
+            self._control = source
+
+    def _read_control(self, data: bytes, source: Address) -> bool:
+        peer = self._source or self._target
+        try:
+            packets = rtcp.read(data) if peer is not None and source[0] == peer[0] else []
+        except Malformed:
+            packets = []
+        if not packets:
+            self._ignored += 1
+            return False
+        now: float = self._clock.seconds()
+        for packet in packets:
+            if isinstance(packet, rtcp.Report):
+                if packet.sent is not None:
+                    self._their_report = (rtcp.middle(packet.sent.ntp), now)
+                for block in packet.blocks:
+                    if block.ssrc == self._ssrc:
+                        self._remote = block
+                        self._measure(block, now)
+        return True
+
+    def _is_event(self, kind: int, payload: bytes) -> bool:
+        """Behind direct media a phone keeps its own dynamic type for events, whatever our SDP said."""
+        return kind == self._event_type or (kind >= 96 and self._event_type is not None and dtmf.is_event(payload))
+
+    def _admit(self, source: Address, ssrc: int, sequence: int, now: float) -> bool:
+        """Whether a packet of a source that is not the latched one counts; it may take over."""
+        if self._source is None and self._left is None:
+            self._latch(source)
+            return True
+        left = source == self._left
+        if left and now < self._moved_at + QUIET:
+            return True
+        candidate = (source, ssrc)
+        if candidate == self._candidate and sequence == self._candidate_next:
+            self._candidate_run += 1
+        else:
+            self._candidate, self._candidate_run = candidate, 1
+        self._candidate_next = (sequence + 1) & 0xFFFF
+        free = self._source is None or source == self._signalled or now >= self._source_at + QUIET
+        if not free or self._candidate_run < TAKE_OVER:
+            return left
+        self._latch(source)
+        return True
+
+    def _latch(self, source: Address) -> None:
+        self._source = self._target = source
+        self._left = self._candidate = None
+
+    def _begin(self, ssrc: int, sequence: int) -> rtcp.Reception:
+        """Another stream."""
+        if self._reception is not None:
+            received, lost = self._before
+            self._before = received + self._reception.received, lost + max(0, self._reception.lost)
+            self._jitter.reset()
+            self._keys = dtmf.Keys()
+            self._their_report = (0, 0.0)
+        self._reception = rtcp.Reception(ssrc, sequence)
+        return self._reception
+
+    # -- RTCP -----------------------------------------------------------------------------
+
+    def _report(self, *, goodbye: bool = False) -> None:
+        """SR, or RR when nothing was sent, to the address they report from or asked for."""
+        port, to = self._port, self._control_target()
+        if port is None or to is None:
+            return
+        now: float = self._clock.seconds()
+        sent = rtcp.Sent(rtcp.ntp(now), self._timestamp, self._sent & 0xFFFFFFFF, self._octets & 0xFFFFFFFF)
+        last_report, at = self._their_report
+        blocks = () if self._reception is None else (self._reception.block(last_report, now - at),)
+        report = rtcp.Report(self._ssrc, sent if self._sent else None, blocks)
+        data = rtcp.write(report, self._name, goodbye=goodbye)
+        if self._agreed.rtcp_mux:
+            port.send(data, to)
+        else:
+            port.send_control(data, to)
+
+    def _control_target(self) -> Address | None:
+        target = self._target
+        if self._agreed.rtcp_mux or target is None:
+            return target
+        if self._control is not None and self._control[0] == target[0]:
+            return self._control
+        if target == self._agreed.remote:
+            return self._agreed.remote_control
+        return target[0], target[1] + 1
+
+    def _measure(self, block: rtcp.Block, now: float) -> None:
+        """Round trip by our report, their wait and now (RFC 3550 6.4.1)."""
+        if block.last_report:
+            trip = (rtcp.middle(rtcp.ntp(now)) - block.last_report - block.delay) & 0xFFFFFFFF
+            if trip < 0x80000000:
+                self._round_trip = trip * 1000 / 65536
