@@ -1,0 +1,217 @@
+"""Digest authentication, both ends (RFC 7616, RFC 8760; RFC 3261 22): SHA-256 and MD5, qop auth.
+
+Nonces hold their time and number, signed, so nothing is kept for a challenge; only a nonce that was used is
+remembered, with its highest count, until it is too old to be used again. Give each process a fresh `key`:
+counts do not survive a restart, so neither may nonces. `twisted.cred` has no SHA-256 and checks no counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from extenbot.errors import Malformed, Refused
+from extenbot.sip import grammar
+from extenbot.sip.message import Request
+from extenbot.sip.uri import Uri
+
+REMEMBERED = 100_000  # used nonces
+
+_HASHES: Mapping[str, Callable[[bytes], hashlib._Hash]] = {
+    "MD5": lambda data: hashlib.md5(data, usedforsecurity=False),
+    "SHA-256": hashlib.sha256,
+}
+
+
+class Challenge(Refused):
+    """401: come back with credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a Digest header of either direction holds."""
+
+    username: str
+    realm: str
+    nonce: str
+    uri: str
+    response: str
+    algorithm: str  # "MD5" or "SHA-256"
+    qop: str = ""  # "auth", or empty as before RFC 2617
+    cnonce: str = ""
+    count: str = ""  # nc, eight hex digits
+    opaque: str = ""
+
+    def expected(self, method: str, password: str) -> str:
+        """The response that the right password gives (RFC 7616 3.4.1)."""
+
+        def hashed(*parts: str) -> str:
+            return _HASHES[self.algorithm](":".join(parts).encode()).hexdigest()
+
+        secret = hashed(self.username, self.realm, password)
+        asked = hashed(method, self.uri)
+        if not self.qop:
+            return hashed(secret, self.nonce, asked)
+        return hashed(secret, self.nonce, self.count, self.cnonce, self.qop, asked)
+
+    def __str__(self) -> str:
+        pairs = [("username", self.username), ("realm", self.realm), ("nonce", self.nonce), ("uri", self.uri)]
+        pairs += [("response", self.response)]
+        text = ", ".join(f"{name}={grammar.quote(value)}" for name, value in pairs)
+        text += f", algorithm={self.algorithm}"
+        if self.opaque:
+            text += f", opaque={grammar.quote(self.opaque)}"
+        if self.qop:
+            text += f", qop={self.qop}, nc={self.count}, cnonce={grammar.quote(self.cnonce)}"
+        return "Digest " + text
+
+
+def _fields(value: str) -> dict[str, str] | None:
+    """The parameters of a Digest header value, unquoted; None when it is of another scheme."""
+    scheme, _, rest = value.strip().partition(" ")
+    if scheme.lower() != "digest":
+        return None
+    return {name: grammar.unquote(text or "") for name, text in grammar.params(rest, ",").items()}
+
+
+def answer_challenge(
+    challenge: str, method: str, uri: str, username: str, password: str, cnonce: str, count: int = 1
+) -> str:
+    """The Authorization value for a WWW-Authenticate (or Proxy-Authenticate) value.
+
+    `count` is 1 for a new nonce and grows with each use. `Malformed` when the challenge cannot be met.
+    """
+    fields = _fields(challenge)
+    if fields is None or not fields.get("nonce") or "realm" not in fields:
+        raise Malformed("There is no Digest challenge")
+    algorithm = (fields.get("algorithm") or "MD5").upper()
+    if algorithm not in _HASHES:
+        raise Malformed("This Digest algorithm is not known here")
+    offered = [word.strip().lower() for word in fields.get("qop", "").split(",") if word.strip()]
+    if offered and "auth" not in offered:
+        raise Malformed("This Digest qop is not known here")
+    given = Credentials(
+        username,
+        fields["realm"],
+        fields["nonce"],
+        uri,
+        "",
+        algorithm,
+        "auth" if offered else "",
+        cnonce if offered else "",
+        f"{count:08x}" if offered else "",
+        fields.get("opaque", ""),
+    )
+    return str(replace(given, response=given.expected(method, password)))
+
+
+class Challenger:
+    """Asks for credentials and checks them. `now` is in seconds, `life` is how long a nonce is good."""
+
+    def __init__(self, realm: str, now: Callable[[], float], key: bytes, life: float) -> None:
+        self.realm = realm
+        self._now = now
+        self._key = key
+        self._life = life
+        self._serial = 0
+        self._counts: OrderedDict[str, int] = OrderedDict()  # used nonces and their highest nc, oldest first
+        self._forgotten = 0  # no nonce up to this serial is known any more
+
+    def challenges(self, stale: bool = False) -> list[str]:
+        """WWW-Authenticate values, best algorithm first (RFC 8760 2.3)."""
+        nonce = self._nonce()
+        head = f'Digest realm={grammar.quote(self.realm)}, nonce="{nonce}", qop="auth"'
+        return [f"{head}, algorithm={name}" + (", stale=true" if stale else "") for name in ("SHA-256", "MD5")]
+
+    def challenge(self, stale: bool = False) -> Challenge:
+        """The 401, to be raised or answered."""
+        return Challenge(401, "Unauthorized", [("WWW-Authenticate", value) for value in self.challenges(stale)])
+
+    def check(self, request: Request, password_of: Callable[[str], str | None]) -> str:
+        """The authenticated username; `password_of` gives None for a user that does not exist.
+
+        `Challenge` without good credentials for a good nonce, `Refused` 403 for a wrong password,
+        404 for an unknown user, `Malformed` for credentials that cannot be read.
+        """
+        given = self._credentials(request)
+        if given is None:
+            raise self.challenge()
+        password = password_of(given.username)
+        right = password is not None and hmac.compare_digest(
+            given.expected(request.method, password).encode(), given.response.lower().encode()
+        )
+        serial = self._fresh(given.nonce)
+        if serial is None:
+            raise self.challenge(stale=right)
+        if password is None:
+            raise Refused(404, "Unknown user")
+        if not right:
+            raise Refused(403, "Wrong password")
+        if not self._counted(given, serial):
+            raise self.challenge(stale=True)
+        return given.username
+
+    def _credentials(self, request: Request) -> Credentials | None:
+        for value in request.all("authorization"):
+            fields = _fields(value)
+            if fields is None or fields.get("realm") != self.realm:
+                continue
+            algorithm = (fields.get("algorithm") or "MD5").upper()
+            qop = fields.get("qop", "").lower()
+            if algorithm not in _HASHES or qop not in ("", "auth"):
+                continue
+            missing = [name for name in ("username", "nonce", "uri", "response") if not fields.get(name)]
+            missing += [name for name in ("nc", "cnonce") if qop and not fields.get(name)]
+            if missing:
+                raise Malformed(f"Authorization lacks {missing[0]}")
+            Uri.read(fields["uri"])  # which URI it is does not matter: PBXs sign another than they send to
+            return Credentials(
+                fields["username"],
+                fields["realm"],
+                fields["nonce"],
+                fields["uri"],
+                fields["response"],
+                algorithm,
+                qop,
+                fields.get("cnonce", ""),
+                fields.get("nc", ""),
+            )
+        return None
+
+    def _sign(self, text: str) -> str:
+        return hmac.new(self._key, f"{text} {self.realm}".encode(), hashlib.sha256).hexdigest()[:32]
+
+    def _nonce(self) -> str:
+        self._serial += 1
+        text = f"{int(self._now()):x}-{self._serial:x}"
+        return f"{text}-{self._sign(text)}"
+
+    def _fresh(self, nonce: str) -> int | None:
+        """Its serial; None when it is not ours or too old."""
+        text, _, signature = nonce.rpartition("-")
+        if not text or not hmac.compare_digest(self._sign(text).encode(), signature.encode()):
+            return None
+        made, serial = (int(part, 16) for part in text.split("-"))
+        return serial if self._now() - made <= self._life else None
+
+    def _counted(self, given: Credentials, serial: int) -> bool:
+        """Whether this use is new: counts must grow. Without qop a nonce is good once."""
+        try:
+            count = int(given.count, 16) if given.qop else 1
+        except ValueError:
+            raise Malformed("The nonce count is not hexadecimal") from None
+        last = self._counts.get(given.nonce)
+        if last is None and serial <= self._forgotten:
+            return False
+        if last is not None and (count <= last or not given.qop):
+            return False
+        if count < 1:
+            return False
+        self._counts[given.nonce] = count
+        while len(self._counts) > REMEMBERED or self._fresh(next(iter(self._counts))) is None:
+            nonce, _ = self._counts.popitem(last=False)
+            self._forgotten = max(self._forgotten, int(nonce.split("-")[1], 16))
+        return True

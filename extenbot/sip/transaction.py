@@ -1,0 +1,330 @@
+"""The transaction layer: who gets a message, and what is repeated until it has arrived (RFC 3261 17, 18).
+
+`Transactions` gets every datagram and never raises. Copies stop here; a new request goes to the
+`TransactionUser`; CANCEL is answered here (RFC 3261 9.2), as is what no user could answer: unreadable
+requests (400, 505), foreign URI schemes (416) and extensions that we were required to know (420).
+The machines are in `invite` and `noninvite`; sockets belong to the `SipTransport`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from extenbot.errors import ExtenbotError, Malformed, Refused, Remote
+from extenbot.interfaces import Flow, SipTransport, Tokens
+from extenbot.sip import noninvite
+from extenbot.sip.headers import Via
+from extenbot.sip.invite import InviteServerCore, invite_server
+from extenbot.sip.message import Request, Response, Unreadable, answer, give_tag, read, write
+from extenbot.sip.timers import Timers
+
+PORT = 5060
+COOKIE = "z9hG4bK"  # RFC 3261 8.1.1.7
+MOST = 20_000  # server transactions at one time; a flood must not eat the memory
+SCHEMES = frozenset({"sip", "sips", "tel"})
+
+
+class TransactionUser(Protocol):
+    """Who gets what the transaction layer lets through."""
+
+    def requested(self, request: Request, transaction: ServerTransaction) -> None:
+        """A new request, not ACK and not CANCEL. `Refused` and `Remote` raised here become its answer."""
+
+    def acknowledged(self, request: Request, flow: Flow) -> None:
+        """An ACK for a 2xx."""
+
+
+class ServerTransaction:
+    """A request that waits for its answer. `flow` leads back to the sender, `tag` is our To tag."""
+
+    def __init__(self, request: Request, flow: Flow, tag: str) -> None:
+        self.request = request
+        self.flow = flow
+        self.tag = tag
+        self.answered = False  # finally
+        self.on_cancelled: Callable[[], None] | None = None
+        self.on_failed: Callable[[], None] | None = None
+
+    def respond(self, response: Response) -> None:
+        """Send it, with our To tag. After a final response nothing is sent but a 2xx of INVITE once more."""
+        if response.code > 100:
+            give_tag(response, self.tag)
+        data = write(response)
+        self.answered = self.answered or response.code >= 200
+        self._say(response.code, data)
+
+    def answer(
+        self,
+        code: int,
+        words: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str = "",
+    ) -> None:
+        """`respond` with an `answer` to the request."""
+        self.respond(answer(self.request, code, words, headers, body, content_type))
+
+    def _say(self, code: int, data: bytes) -> None:
+        raise NotImplementedError
+
+    def repeated(self) -> None:
+        """The request came once more."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+
+class _InviteTransaction(ServerTransaction):
+    def __init__(self, request: Request, flow: Flow, tag: str, core: InviteServerCore) -> None:
+        super().__init__(request, flow, tag)
+        self.machine = invite_server(core)
+
+    def repeated(self) -> None:
+        self.machine.repeated()
+
+    def stop(self) -> None:
+        self.machine.stop()
+
+    def _say(self, code: int, data: bytes) -> None:
+        if code < 200:
+            self.machine.provisional(data)
+        elif code < 300:
+            self.machine.accepted(data)
+        else:
+            self.machine.refused(data)
+
+
+class _OtherTransaction(ServerTransaction):
+    def __init__(self, request: Request, flow: Flow, tag: str, core: noninvite.ServerCore) -> None:
+        super().__init__(request, flow, tag)
+        self.machine = noninvite.server(core)
+
+    def repeated(self) -> None:
+        self.machine.repeated()
+
+    def stop(self) -> None:
+        self.machine.stop()
+
+    def _say(self, code: int, data: bytes) -> None:
+        if code < 200:
+            self.machine.provisional(data)
+        else:
+            self.machine.final(data)
+
+
+class Transactions:
+    """All transactions of the service. `counters` says what was dropped or refused here, by reason."""
+
+    log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, transport: SipTransport, tokens: Tokens, user: TransactionUser | None = None
+    ) -> None:
+        self.user = user
+        self.counters: Counter[str] = Counter()
+        self._clock = clock
+        self._transport = transport
+        self._tokens = tokens
+        self._servers: dict[Hashable, ServerTransaction] = {}
+        self._clients: dict[Hashable, noninvite.Client] = {}
+
+    def received(self, data: bytes, flow: Flow) -> None:
+        """One datagram from `flow`. Never raises."""
+        if not data.strip(b"\r\n\0 \t"):
+            self.counters["keep-alive"] += 1
+            return
+        try:
+            message = read(data)
+            if isinstance(message, Response):
+                self._responded(message)
+            else:
+                self._came(message, flow)
+        except Unreadable as error:
+            self._unreadable(error, flow)
+        except Exception:  # noqa: BLE001 - whatever a stranger sent, the next datagram must be heard
+            self.counters["fault"] += 1
+            self.log.failure("A SIP message was lost by our own fault")
+
+    def request(self, request: Request, flow: Flow, answered: Callable[[Response], None]) -> None:
+        """Send a request (not INVITE) and repeat it; `answered` gets the one final response.
+
+        When none comes within 32 s it gets a 408 of our own making (RFC 3261 8.1.3.1).
+        """
+        branch = COOKIE + self._tokens.text(16)
+        host, port = self._transport.advertised(flow)
+        via = Via(flow.transport, f"[{host}]" if ":" in host else host, port, {"branch": branch, "rport": None})
+        request.headers = {"via": [via.toString()], **request.headers}
+        request.headers.setdefault("max-forwards", ["70"])
+        data = write(request)
+        key = (branch, request.method)
+
+        def ended() -> None:
+            self._clients.pop(key, None)
+
+        core = noninvite.ClientCore(
+            send=lambda: self._transport.send(data, flow),
+            timers=Timers(self._clock),
+            reliable=flow.transport != "UDP",
+            answered=lambda response: self._guarded(lambda: answered(response)),
+            unanswered=lambda: self._guarded(lambda: answered(answer(request, 408))),
+            ended=ended,
+        )
+        self._clients[key] = machine = noninvite.client(core)
+        machine.start()
+
+    def stop(self) -> None:
+        """Forget all transactions; no timer is left."""
+        for machine in list(self._clients.values()):
+            machine.stop()
+        for transaction in list(self._servers.values()):
+            transaction.stop()
+
+    def _responded(self, response: Response) -> None:
+        machine = self._clients.get((response.via.branch, response.cseq.method))  # RFC 3261 17.1.3
+        if machine is None:
+            self.counters["stray-response"] += 1
+        elif response.code < 200:
+            machine.provisional()
+        else:
+            machine.final(response)
+
+    def _came(self, request: Request, flow: Flow) -> None:
+        via, back = _stamp(request, flow)
+        if request.method == "ACK":
+            self._acknowledged(request, via, flow)
+            return
+        key = _key(request, via, flow, request.method)
+        if known := self._servers.get(key):
+            known.repeated()
+            return
+        if len(self._servers) >= MOST:
+            self.counters["overload"] += 1
+            self._transport.send(write(answer(request, 503, headers=[("Retry-After", "5")], to_tag=self._tag())), back)
+            return
+        transaction = self._open(key, request, back)
+        try:
+            if request.method == "INVITE":
+                transaction.answer(100)
+            if request.method == "CANCEL":
+                self._cancelled(transaction, self._servers.get(_key(request, via, flow, "INVITE")))
+            else:
+                _check(request)
+                if self.user is None:
+                    raise Refused(503, "Starting up")
+                self.user.requested(request, transaction)
+        except Refused as error:
+            transaction.answer(error.code, str(error), error.headers)
+        except Remote as error:
+            transaction.answer(error.code, str(error))
+        except Exception:  # noqa: BLE001 - RFC 3261 21.5.1 is for exactly this
+            self.counters["fault"] += 1
+            self.log.failure("A SIP request failed by our own fault")
+            transaction.answer(500)
+
+    def _open(self, key: Hashable, request: Request, back: Flow) -> ServerTransaction:
+        def send(data: bytes) -> None:
+            self._transport.send(data, back)
+
+        def ended() -> None:
+            self._servers.pop(key, None)
+
+        def failed() -> None:
+            self.counters["no-ack"] += 1
+            if transaction.on_failed:
+                self._guarded(transaction.on_failed)
+
+        timers, reliable = Timers(self._clock), back.transport != "UDP"
+        transaction: ServerTransaction
+        if request.method == "INVITE":
+            core = InviteServerCore(send, timers, reliable, failed, ended)
+            transaction = _InviteTransaction(request, back, self._tag(), core)
+        else:
+            transaction = _OtherTransaction(
+                request, back, self._tag(), noninvite.ServerCore(send, timers, reliable, ended)
+            )
+        self._servers[key] = transaction
+        return transaction
+
+    def _acknowledged(self, request: Request, via: Via, flow: Flow) -> None:
+        """To the INVITE it belongs to; for a 2xx to the user (RFC 3261 17.2.3, 13.3.1.4)."""
+
+        def pass_on() -> None:
+            if user := self.user:
+                self._guarded(lambda: user.acknowledged(request, flow))
+
+        invite = self._servers.get(_key(request, via, flow, "INVITE"))
+        if isinstance(invite, _InviteTransaction):
+            invite.machine.acknowledged(pass_on)
+        else:
+            pass_on()
+
+    def _cancelled(self, transaction: ServerTransaction, invite: ServerTransaction | None) -> None:
+        """RFC 3261 9.2."""
+        if invite is None:
+            transaction.answer(481)
+            return
+        transaction.tag = invite.tag
+        transaction.answer(200)
+        if invite.answered:
+            return
+        if invite.on_cancelled:
+            invite.on_cancelled()
+        if not invite.answered:
+            invite.answer(487)
+
+    def _unreadable(self, error: Unreadable, flow: Flow) -> None:
+        self.counters["malformed"] += 1
+        request = error.request
+        if request is None:
+            return
+        try:
+            _, back = _stamp(request, flow)
+            self._transport.send(write(answer(request, error.code, str(error), to_tag=self._tag())), back)
+        except ExtenbotError:
+            self.counters["unanswerable"] += 1
+
+    def _tag(self) -> str:
+        return self._tokens.text(16)
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """Outputs of machines must not raise."""
+        try:
+            call()
+        except Exception:  # noqa: BLE001
+            self.counters["fault"] += 1
+            self.log.failure("What follows a SIP message failed by our own fault")
+
+
+def _check(request: Request) -> None:
+    """What no user of ours could answer otherwise (RFC 3261 8.2.2.1, 8.2.2.3)."""
+    if request.uri.scheme not in SCHEMES:
+        raise Malformed("This URI scheme is not served", 416)
+    if required := request.tokens("require"):
+        raise Refused(420, "Bad Extension", [("Unsupported", ", ".join(required))])
+
+
+def _stamp(request: Request, flow: Flow) -> tuple[Via, Flow]:
+    """Note in the top Via where it came from; the Via as it was, and the flow for answers.
+
+    RFC 3261 18.2.2 without maddr, which would let a stranger aim our answers at others; RFC 3581 4.
+    """
+    via = request.via
+    request.headers["via"][0] = via.stamped(flow.remote).toString()
+    if flow.transport != "UDP" or "rport" in via.params:
+        return via, flow
+    return via, flow._replace(remote=(flow.remote[0], via.port or PORT))
+
+
+def _key(request: Request, via: Via, flow: Flow, method: str) -> Hashable:
+    """RFC 3261 17.2.3. The source is part of it: nobody can occupy another's branch."""
+    if (via.branch or "").startswith(COOKIE):
+        return via.branch, via.sent_by, flow.remote[0], method
+    # RFC 2543 had no unique branches. The To tag is left out: it is not there yet in INVITE, but in its ACK.
+    sender = request.from_.tag, request.call_id, request.cseq.number
+    return request.uri, sender, via.toString(), flow.remote[0], method
