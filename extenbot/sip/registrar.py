@@ -161,7 +161,7 @@ class Registrar:
         return (*kept, new)
 
     def _written(self, binding: Binding) -> str:
-        seconds = math.ceil(binding.expires_at - self._now())
+        seconds = math.ceil(binding.expires_at - self._now() - 0.001)  # sums of floats are a little off
         text = f"<{binding.contact}>;expires={seconds}"
         if binding.q:
             text += f";q={binding.q}"
