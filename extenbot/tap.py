@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from twisted.python.usage import Options as TwistedOptions
+
+from extenbot.errors import SettingsError
+from extenbot.settings import Settings, load
+
+if TYPE_CHECKING:
+    from extenbot.service import Extenbot
 
 
 def install_reactor() -> None:
@@ -25,3 +36,35 @@ def install_reactor() -> None:
     # Otherwise what starts before the loop runs is scheduled on another loop and hangs without a word.
     asyncio.set_event_loop(loop)
     asyncioreactor.install(loop)
+
+
+# twistd imports this module when `extenbot` was chosen, and before it installs a reactor of its own.
+install_reactor()
+
+
+class Options(TwistedOptions):
+    """The options of `twistd extenbot`."""
+
+    optParameters: ClassVar = [
+        ["config", "c", None, "the settings, a TOML file (default: extenbot.toml here, if there is one)"]
+    ]
+    settings: Settings
+
+    def postOptions(self) -> None:
+        """Read the settings; every mistake is one line, and nothing starts."""
+        config = self["config"]
+        try:
+            self.settings = load(Path(config) if config else None, os.environ)
+        except SettingsError as error:
+            lines = (f"extenbot cannot start: {key}: {sentence}" for key, sentence in error.problems)
+            raise SystemExit("\n".join(lines)) from None
+
+
+def makeService(options: Options) -> Extenbot:
+    """Called by twistd."""
+    from twisted.internet import reactor
+
+    from extenbot.service import make_service
+
+    parent: Any = options.parent
+    return make_service(options.settings, reactor, foreground=bool(parent and parent.get("nodaemon")))

@@ -1,0 +1,479 @@
+"""One call from INVITE to BYE: the only place where SIP, media and the voice meet.
+
+The call builds the audio line once and steps out of it: no packet passes through here.
+It is a machine because the caller, the voice and our own timers may each speak at any
+moment; `Call.TABLE` is the whole of it:
+
+    opening      the caller hears 180 while the voice session opens
+    answering    200 is out, RTP runs, we wait for the ACK
+    talking      the conversation
+    transferring REFER is out, we watch what becomes of it; a failure returns to talking
+    closing      everything the caller could notice is over; the voice may still bring a transcript
+    over         the one record is written, nothing is left
+
+Whatever ends the call goes through one door (`_release`), once, from any state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from automat import TypeMachineBuilder
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from extenbot.ai import tools
+from extenbot.errors import BackendLost, Malformed, Refused, ToolFailed
+from extenbot.interfaces import (
+    Bot,
+    CallLog,
+    CallRecord,
+    Event,
+    Function,
+    Json,
+    Playout,
+    Records,
+    RtpPorts,
+    Tokens,
+    ToolCall,
+    ToolContext,
+    Voice,
+    VoiceListener,
+    VoiceOrder,
+)
+from extenbot.media import sdp
+from extenbot.media.line import Line
+from extenbot.media.pacer import Pacer
+from extenbot.sip.headers import name_addr
+from extenbot.sip.message import Request
+from extenbot.sip.session import Session
+from extenbot.tasks import Tasks
+
+#: what we offer when the INVITE has no offer: the law every PBX knows, as the voice must know it before the answer
+OURS = sdp.Agreed("PCMU", 0, "audio/pcmu", sdp.EVENT_TYPE, 20, None, None, "sendrecv", False)
+#: a timeline longer than this is cut: a record must stay a record
+MOST_EVENTS = 2000
+
+
+class OpenVoice(Protocol):
+    """Finds the back end of a bot and opens a session with it."""
+
+    def __call__(self, order: VoiceOrder, playout: Playout, listener: VoiceListener, log: CallLog) -> Voice: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every call of this process shares."""
+
+    clock: IReactorTime
+    now: Callable[[], float]  # unix seconds
+    tokens: Tokens
+    ports: RtpPorts
+    pacer: Pacer
+    open_voice: OpenVoice
+    run_tool: Callable[[Function, Json, ToolContext], Awaitable[str]]
+    records: Records
+    rtp_timeout: float  # seconds
+
+
+class Journal:
+    """What the customer will see of a call; the `CallLog` its parts write to."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._began = clock.seconds()
+        self.events: list[Event] = []
+
+    def happened(self, what: str, /, **fields: object) -> None:
+        """Add to the timeline, to a bound."""
+        if len(self.events) < MOST_EVENTS:
+            self.events.append(Event(round(self.elapsed(), 3), what, fields))
+
+    def elapsed(self) -> float:
+        """Seconds since the call came in."""
+        return self._clock.seconds() - self._began
+
+
+@dataclass(slots=True)
+class Caller:
+    """Who calls: P-Asserted-Identity, else Remote-Party-ID, else From (product.md 2; RFC 3325 9.1)."""
+
+    number: str = ""
+    name: str = ""
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller of an INVITE; empty fields where the headers do not say."""
+    for header in ("p-asserted-identity", "remote-party-id", "from"):
+        for text in request.all(header):
+            try:
+                who = name_addr(text)
+            except Malformed:
+                continue
+            number = who.uri.user or ""
+            if number:
+                return Caller(number, who.display)
+    return Caller()
+
+
+class Inputs(Protocol):
+    """Everything that can happen to a call."""
+
+    def opened(self) -> None:
+        """The voice has confirmed our formats."""
+
+    def lost(self, why: BackendLost) -> None:
+        """The voice is gone, or never came."""
+
+    def finished(self) -> None:
+        """The voice has brought what it had."""
+
+    def acked(self, body: bytes) -> None:
+        """The ACK of our 200."""
+
+    def ended(self, reason: str) -> None:
+        """The other side ended the call."""
+
+    def hang_up(self, reason: str) -> None:
+        """We end the call."""
+
+    def asked(self, tool: ToolCall) -> None:
+        """The model wants a function run."""
+
+    def transfer(self, tool: ToolCall) -> None:
+        """The model has announced a transfer, and the caller has heard it."""
+
+    def returned(self, code: int, words: str) -> None:
+        """The transfer failed."""
+
+
+class Call:
+    """One call. It listens to its SIP session and its voice, and is told `hang_up` by operators.
+
+    Build it with `answer_call`. `over` is called once, when the record has been written.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        request: Request,
+        session: Session,
+        bot: Bot,
+        around: Surroundings,
+        peer: str,
+        over: Callable[[Call], None],
+    ) -> None:
+        self.id = around.tokens.text(20)
+        self.bot = bot
+        self.caller = caller_of(request)
+        self.dialled = request.uri.user or ""
+        self.peer = peer
+        self.started = around.now()
+        self.answered: float | None = None
+        self.state = "opening"
+        self.reason = ""
+        self.journal = Journal(around.clock)
+        self._around = around
+        self._session = session
+        self._over = over
+        self._tasks = Tasks()
+        self._leaving: ToolCall | None = None
+        self._watch: IDelayedCall | None = None
+        self._version = 1
+        self._inputs = _build(self)
+        # Both may refuse (400, 488, 503): nothing is open yet.
+        self._offer = sdp.read_offer(request.body) if request.body else None
+        self._agreed = sdp.agree(self._offer) if self._offer else OURS
+        self._line = Line(around.clock, around.pacer, around.tokens, self._agreed, self._digit)
+        self._port = around.ports.open(self._line, peer.rpartition(":")[0])
+        self.journal.happened("invited", caller=self.caller.number, dialled=self.dialled, peer=peer)
+        try:
+            self._voice = around.open_voice(self._order(), self._line.playout, self, self.journal)
+        except BackendLost as error:
+            self._port.close()
+            raise Refused(error.code, str(error)) from error
+        self._line.heard = self._voice.heard
+        session.listener = self
+        session.ring()
+
+    def _order(self) -> VoiceOrder:
+        return VoiceOrder(
+            bot=self.bot,
+            call_id=self.id,
+            format=self._agreed.format,
+            caller=self.caller.number,
+            caller_name=self.caller.name,
+            dialled=self.dialled,
+            tools=(
+                *(tools.tool(function) for function in self.bot.functions),
+                tools.END_CALL,
+                *((tools.TRANSFER,) if self.bot.transfer_uri else ()),
+            ),
+            terminal=tools.BUILT_IN,
+        )
+
+    # -- What the session and the voice tell us --
+
+    def opened(self) -> None:
+        self._inputs.opened()
+
+    def asked(self, tool: ToolCall) -> None:
+        self._inputs.asked(tool)
+
+    def leaving(self, tool: ToolCall) -> None:
+        self.journal.happened("leaving", tool=tool.name)
+        if tool.name in tools.TRANSFERS:
+            self._inputs.transfer(tool)
+        else:
+            self._inputs.hang_up("bot hung up")
+
+    def lost(self, why: BackendLost) -> None:
+        self.journal.happened("voice.lost", cause=why.cause, words=str(why))
+        self._inputs.lost(why)
+
+    def finished(self) -> None:
+        self._inputs.finished()
+
+    def acked(self, body: bytes) -> None:
+        self.journal.happened("acked")
+        self._inputs.acked(body)
+
+    def cancelled(self) -> None:
+        self._inputs.ended("caller gave up")
+
+    def ended(self, by: str) -> None:
+        self._inputs.ended(by)
+
+    def reoffered(self, body: bytes) -> bytes:
+        """A re-INVITE or UPDATE: media moves, or the caller is put on hold. Returns our answer."""
+        if body:
+            self._offer = sdp.read_offer(body)
+            self._agreed = sdp.agree(self._offer, self._agreed.codec)
+            self._line.move(self._agreed)
+            self.journal.happened("media.moved", direction=self._agreed.direction)
+        self._version += 1
+        return self._description()
+
+    def transferred(self, code: int, words: str, final: bool) -> None:
+        self.journal.happened("transfer", code=code, words=words, final=final)
+        if final and code < 300:
+            self._inputs.hang_up("transferred")
+        elif final:
+            self._inputs.returned(code, words)
+
+    def hang_up(self, reason: str) -> None:
+        """End the call now; `reason` stands in its record."""
+        self._inputs.hang_up(reason)
+
+    # -- What we do; each is an output of the machine and must not raise --
+
+    def _answer(self) -> None:
+        """200 only when the voice has confirmed the formats; RTP starts with it, without waiting."""
+        self.answered = self._around.now()
+        self._session.answer(self._description())
+        self._line.start(self._port)
+        self.journal.happened("answered", codec=self._agreed.codec)
+        self._quiet_since = self._around.clock.seconds()
+        self._watch = self._around.clock.callLater(1, self._listen)
+
+    def _refuse(self, why: BackendLost) -> None:
+        """The PBX's own failover takes it: 480 where the owner must act, 503 where later may do (RFC 3326)."""
+        headers = [("Reason", f'SIP;cause={why.code};text="{_quotable(str(why))}"')]
+        if why.code == 503:
+            headers.append(("Retry-After", "10"))
+        self._session.refuse(why.code, "", headers)
+        self._release(f"voice not available: {why}")
+        self._write()
+
+    def _decline(self, reason: str) -> None:
+        self._session.refuse(480)
+        self._release(reason)
+        self._voice.finish()
+
+    def _greet(self, body: bytes) -> None:
+        if self._offer is None:  # the offer was ours, the ACK brings the answer (RFC 3261 13.2.1)
+            try:
+                self._agreed = sdp.read_answer(body)
+            except (Malformed, Refused) as error:
+                self.journal.happened("answer.unusable", words=str(error))
+            else:
+                self._line.move(self._agreed)
+        self._voice.greet()
+
+    def _ask(self, tool: ToolCall) -> None:
+        self._tasks.start(self._run(tool), "a function")
+
+    def _transfer(self, tool: ToolCall) -> None:
+        self._leaving = tool
+        try:
+            self._session.refer(self.bot.transfer_uri)
+        except (Malformed, Refused) as error:
+            self._inputs.returned(error.code, str(error))
+
+    def _return(self, code: int, words: str) -> None:
+        """The transfer failed: the caller is still here, and the model is told why."""
+        assert self._leaving is not None
+        tool, self._leaving = self._leaving, None
+        self._quiet_since = self._around.clock.seconds()
+        self._voice.answered(tool.call_id, f"The transfer failed: {code} {words}. The caller is still on the line.")
+
+    def _lose(self, why: BackendLost) -> None:
+        self._session.bye()
+        self._release(f"voice lost: {why}")
+        self._write()
+
+    def _leave(self, reason: str) -> None:
+        self._release(reason)
+        self._voice.finish()
+
+    def _end(self, reason: str) -> None:
+        self._session.bye()
+        self._leave(reason)
+
+    def _write(self, *_why: object) -> None:
+        """The one record of this call."""
+        statistics = self._line.statistics
+        record = CallRecord(
+            id=self.id,
+            bot_id=self.bot.id,
+            account_id=self.bot.account_id,
+            sip_call_id=self._session.call_id,
+            caller=self.caller.number,
+            caller_name=self.caller.name,
+            dialled=self.dialled,
+            peer=self.peer,
+            started=self.started,
+            answered=self.answered,
+            ended=self._ended,
+            codec=self._agreed.codec,
+            end_reason=self.reason,
+            packets_sent=statistics.packets_sent,
+            packets_received=statistics.packets_received,
+            packets_lost=statistics.packets_lost,
+            jitter_ms=statistics.jitter_ms,
+            transcript=self._voice.transcript,
+            usage=self._voice.usage,
+            events=tuple(self.journal.events),
+        )
+        self._around.records.save(record)
+        self.log.info(
+            "Call {id} of bot {bot} ended: {reason}; {seconds} s",
+            id=self.id,
+            bot=self.bot.username,
+            reason=self.reason,
+            seconds=round(self._ended - self.started, 1),
+        )
+        self._over(self)
+
+    def _release(self, reason: str) -> None:
+        """The one door: stop audio, give the ports back, cancel timers and functions."""
+        self.reason = reason
+        self._ended = self._around.now()
+        self.journal.happened("ended", reason=reason)
+        if self._watch is not None and self._watch.active():
+            self._watch.cancel()
+        self._line.stop()
+        self._port.close()
+        self._tasks.stop()
+
+    # -- Our own --
+
+    def _description(self) -> bytes:
+        session_id = int(self.id[:8], 16)
+        if self._offer is None:
+            return sdp.write_offer(self._port.address, session_id, self._version, self._agreed)
+        return sdp.write_answer(self._offer, self._agreed, self._port.address, session_id, self._version)
+
+    def _listen(self) -> None:
+        """Every second: is anybody there? While the caller is on hold or being transferred we do not ask."""
+        now = self._around.clock.seconds()
+        last = self._line.last_received
+        if self._agreed.held or self._leaving is not None:
+            self._quiet_since = now
+        elif last is not None and last > self._quiet_since:
+            self._quiet_since = last
+        if now - self._quiet_since > self._around.rtp_timeout:
+            self._inputs.hang_up("no RTP from the caller")
+        else:
+            self._watch = self._around.clock.callLater(1, self._listen)
+
+    def _digit(self, digit: str) -> None:
+        self.journal.happened("dtmf", digit=digit)
+
+    async def _run(self, tool: ToolCall) -> None:
+        """Run one function of the bot; whatever happens, the model hears an answer."""
+        function = next((f for f in self.bot.functions if tools.name_of(f) == tool.name), None)
+        if function is None:
+            output = f"There is no function called {tool.name}."
+        else:
+            context = ToolContext(self.bot.id, self.id, self.caller.number)
+            try:
+                output = await self._around.run_tool(function, tool.arguments, context)
+            except ToolFailed as error:
+                output = f"The function failed: {error}"
+        self._voice.answered(tool.call_id, output)
+
+    # -- The machine --
+
+    TABLE: ClassVar[tuple[tuple[str, Any, str, Any], ...]] = (
+        # in this state   when this happens  go there        and do that
+        ("opening",       Inputs.opened,     "answering",    _answer),
+        ("opening",       Inputs.lost,       "over",         _refuse),
+        ("opening",       Inputs.ended,      "closing",      _leave),
+        ("opening",       Inputs.hang_up,    "closing",      _decline),
+        ("answering",     Inputs.acked,      "talking",      _greet),
+        ("answering",     Inputs.lost,       "over",         _lose),
+        ("answering",     Inputs.ended,      "closing",      _leave),
+        ("answering",     Inputs.hang_up,    "closing",      _end),
+        ("talking",       Inputs.asked,      "talking",      _ask),
+        ("talking",       Inputs.transfer,   "transferring", _transfer),
+        ("talking",       Inputs.lost,       "over",         _lose),
+        ("talking",       Inputs.ended,      "closing",      _leave),
+        ("talking",       Inputs.hang_up,    "closing",      _end),
+        ("transferring",  Inputs.returned,   "talking",      _return),
+        ("transferring",  Inputs.asked,      "transferring", _ask),
+        ("transferring",  Inputs.lost,       "over",         _lose),
+        ("transferring",  Inputs.ended,      "closing",      _leave),
+        ("transferring",  Inputs.hang_up,    "closing",      _end),
+        ("closing",       Inputs.finished,   "over",         _write),
+        ("closing",       Inputs.lost,       "over",         _write),
+    )  # fmt: skip
+
+
+def _quotable(text: str) -> str:
+    """Text for inside a quoted string of a SIP header (RFC 3261 25.1), shortened."""
+    return "".join(c for c in text if c >= " " and c not in '"\\')[:120]
+
+
+STATES = ("opening", "answering", "talking", "transferring", "closing", "over")
+INPUTS = ("opened", "lost", "finished", "acked", "ended", "hang_up", "asked", "transfer", "returned")
+
+
+def _machine() -> Callable[[Call], Inputs]:
+    """The machine of `TABLE`; what is not in it means nothing in that state and is let go."""
+    builder = TypeMachineBuilder(Inputs, Call)
+    states = {name: builder.state(name) for name in STATES}
+    rows = {(state, event.__name__): (target, output) for state, event, target, output in Call.TABLE}
+    for state in STATES:
+        for event in INPUTS:
+            upon = states[state].upon(getattr(Inputs, event))
+            target, output = rows.get((state, event), (state, None))
+            if output is None:
+                upon.loop().returns(None)
+            else:
+                upon.to(states[target])(_output(target, output))
+    return builder.build()
+
+
+def _output(target: str, method: Callable[..., None]) -> Callable[..., None]:
+    def output(_inputs: Inputs, call: Call, *arguments: object) -> None:
+        call.state = target
+        method(call, *arguments)
+
+    return output
+
+
+_build = _machine()

@@ -1,0 +1,311 @@
+"""The composition root: builds the program from its settings, starts it in order, stops it in order.
+
+    start   file limit, database, plugins, RTP pool, SIP rules, local voice, pages, console, and SIP last:
+            nobody is answered before everything behind the answer is there
+    stop    no new calls, BYE to every caller, their records written, then everything else
+
+What prevents the start is one line for the operator (`CannotStart`), never a traceback.
+"""
+
+from __future__ import annotations
+
+import resource
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, TextIO
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.plugin import getPlugins
+from twisted.web.server import Site
+
+from extenbot import plugins
+from extenbot.call import Surroundings
+from extenbot.console import console
+from extenbot.errors import BackendLost, CannotStart, ToolFailed
+from extenbot.interfaces import (
+    Bot,
+    CallLog,
+    Function,
+    ITool,
+    IVoiceBackend,
+    Json,
+    Playout,
+    ToolContext,
+    Voice,
+    VoiceListener,
+    VoiceOrder,
+    VoiceSurroundings,
+)
+from extenbot.media.pacer import Pacer
+from extenbot.net.addresses import ANY, listening_error, outward
+from extenbot.net.rtp import RtpPool
+from extenbot.net.udp import SipSockets
+from extenbot.net.websocket import WebSockets
+from extenbot.sandbox.server import Sandbox
+from extenbot.settings import Endpoint, Settings
+from extenbot.sip.digest import Challenger
+from extenbot.sip.registrar import Registrar
+from extenbot.sip.session import Sessions
+from extenbot.sip.transaction import Transactions
+from extenbot.store.directory import Change
+from extenbot.store.store import Store
+from extenbot.switch import Switch
+from extenbot.web.site import Connection, site
+
+#: files, sockets and pipes of one call, generously: two UDP sockets, one TCP, and both ends of it with the local voice
+FILES_PER_CALL = 5
+FILES_BESIDES = 200
+#: seconds that callers and the last records get when the service stops
+STOP_TIMEOUT = 5.0
+
+
+class SystemTokens:
+    """Identifiers from the system's randomness."""
+
+    def text(self, length: int) -> str:
+        return secrets.token_hex((length + 1) // 2)[:length]
+
+    def bits(self, count: int) -> int:
+        return secrets.randbits(count)
+
+
+class Extenbot(Service):
+    """The whole program as one twistd service."""
+
+    log = Logger()
+
+    def __init__(self, settings: Settings, reactor: Any, screen: TextIO | None = None) -> None:
+        self.settings = settings
+        self.domain = settings.domain or outward()
+        self._reactor = reactor
+        self._screen = screen
+        self._ports: list[Any] = []
+
+    def startService(self) -> None:
+        """Start everything; `SystemExit` with one line when that cannot be."""
+        super().startService()
+        try:
+            self._start()
+        except CannotStart as error:
+            raise SystemExit(f"extenbot cannot start: {error}") from None
+
+    def _start(self) -> None:
+        settings, reactor = self.settings, self._reactor
+        self._raise_file_limit()
+        self.store = Store(settings, reactor)
+        self.store.open()
+        first = self.store.seed_demo()
+        tokens = SystemTokens()
+        self.sip = SipSockets(reactor, settings.sip.advertise)
+        self.rtp = RtpPool(reactor, settings.rtp)
+        self.sandbox = Sandbox(reactor, settings.sandbox)
+        self._sandbox_url = ""
+        self._connect = WebSockets(reactor)
+        self._backends = sorted(getPlugins(IVoiceBackend, plugins), key=lambda backend: backend.order)
+        self._tools = list(getPlugins(ITool, plugins))
+        self._tokens = tokens
+        around = Surroundings(
+            clock=reactor,
+            now=time.time,
+            tokens=tokens,
+            ports=self.rtp,
+            pacer=Pacer(reactor),
+            open_voice=self._open_voice,
+            run_tool=self._run_tool,
+            records=self.store.records,
+            rtp_timeout=settings.rtp.timeout,
+        )
+        self.registrar = Registrar(reactor, time.time, settings.sip.expires, settings.sip.min_expires)
+        self.registrar.restore(chain.from_iterable(self.store.bindings.load().values()))
+        self.registrar.on_changed = self.store.bindings.save
+        self.transactions = Transactions(reactor, self.sip, tokens)
+        self.switch = Switch(
+            around=around,
+            transport=self.sip,
+            transactions=self.transactions,
+            sessions=Sessions(),
+            challenger=Challenger(self.domain, time.time, secrets.token_bytes(32), settings.sip.nonce_life),
+            registrar=self.registrar,
+            directory=self.store.directory,
+            limits=settings.limits,
+        )
+        self.transactions.user = self.switch
+        self.store.directory.on_changed = self._bots_changed
+        Deferred.fromCoroutine(self.store.start())
+        self.sandbox.start().addCallback(self._sandbox_listens)
+        # SIP first of those that may be in use: its port is the one an operator cares about.
+        for endpoint in settings.sip.listen:
+            self.sip.listen(endpoint, self.transactions.received)
+        pages = Site(site(self.store, settings, self._connection(), self.registrar.bindings))
+        pages.noisy = False
+        for endpoint in settings.web.listen:
+            self._listen_tcp(endpoint, pages)
+        if settings.console.authorized_keys is not None:
+            factory = console(settings.console.authorized_keys, settings.data, self._names())
+            for endpoint in settings.console.listen:
+                self._listen_tcp(endpoint, factory)
+        self.log.info(
+            "extenbot is up: SIP on {sip}, pages on {web}",
+            sip=[f"{host}:{port}" for host, port in self.sip.addresses],
+            web=[str(endpoint) for endpoint in settings.web.listen],
+        )
+        self._tell(first)
+
+    async def _stop(self) -> None:
+        emptied: Deferred[None] = Deferred()
+        self.switch.close("service stopped", lambda: emptied.called or emptied.callback(None))
+        emptied.addTimeout(STOP_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
+        await emptied
+        self.transactions.stop()
+        self.registrar.stop()
+        await DeferredList([*(port.stopListening() for port in self._ports), *self.sip.close(), self.sandbox.stop()])
+        await self.store.stop()
+
+    def stopService(self) -> Deferred[None] | None:
+        """Stop everything; fires when nothing of ours is left."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop()) if hasattr(self, "switch") else None
+
+    # -- Parts --
+
+    def _listen_tcp(self, endpoint: Endpoint, factory: ServerFactory) -> None:
+        try:
+            self._ports.append(self._reactor.listenTCP(endpoint.port, factory, interface=endpoint.interface))
+        except CannotListenError as error:
+            raise listening_error(endpoint, error.socketError) from None
+
+    def _sandbox_listens(self, url: str) -> None:
+        self._sandbox_url = url
+
+    def _raise_file_limit(self) -> None:
+        want = self.settings.limits.calls * FILES_PER_CALL + FILES_BESIDES
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < want:
+            able = want if hard == resource.RLIM_INFINITY else min(want, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (able, hard))
+            if able < want:
+                self.log.warning(
+                    "The open-file limit of {able} is enough for about {calls} calls, not for {limit}: raise it",
+                    able=able,
+                    calls=max(0, (able - FILES_BESIDES) // FILES_PER_CALL),
+                    limit=self.settings.limits.calls,
+                )
+
+    def _open_voice(self, order: VoiceOrder, playout: Playout, listener: VoiceListener, log: CallLog) -> Voice:
+        surroundings = VoiceSurroundings(
+            clock=self._reactor,
+            tokens=self._tokens,
+            connect=self._connect,
+            playout=playout,
+            listener=listener,
+            log=log,
+            url=self.settings.ai.url,
+            sandbox_url=self._sandbox_url,
+            open_timeout=self.settings.ai.open_timeout,
+        )
+        for backend in self._backends:
+            if backend.serves(order.bot):
+                voice: Voice = backend.open(order, surroundings)
+                return voice
+        raise BackendLost("no_model", f"No voice back end serves the model {order.bot.model}.")
+
+    async def _run_tool(self, function: Function, arguments: Json, context: ToolContext) -> str:
+        for tool in self._tools:
+            if tool.serves(function):
+                result: str = await tool.run(function, arguments, context)
+                return result
+        raise ToolFailed("nothing here can call this URL")
+
+    def _bots_changed(self, changes: Sequence[Change]) -> None:
+        bots = (bot for change in changes for bot in change if bot is not None)
+        self.switch.changed({bot.username for bot in bots})
+
+    def _names(self) -> dict[str, Any]:
+        """What the console offers beside Python itself."""
+
+        def calls() -> list[str]:
+            """The calls that are up."""
+            return [
+                f"{call.id}  {call.caller.number} → {call.bot.name}  {call.state}  {call.journal.elapsed():.0f} s"
+                for call in self.switch.calls
+            ]
+
+        def hang_up(call_id: str) -> str:
+            """End a call, named by its id or the beginning of it."""
+            found = [call for call in self.switch.calls if call.id.startswith(call_id)]
+            if len(found) != 1:
+                return f"{len(found)} calls begin with {call_id!r}"
+            found[0].hang_up("ended from the console")
+            return "ended"
+
+        def bots() -> list[Bot]:
+            """All bots (passwords and keys are not shown)."""
+            return self.store.directory.all()
+
+        def bindings() -> list[Any]:
+            """Who is registered."""
+            return list(self.registrar.all())
+
+        return {
+            "calls": Listing(calls),
+            "bots": Listing(bots),
+            "bindings": Listing(bindings),
+            "settings": self.settings,
+            "hang_up": hang_up,
+            "service": self,
+        }
+
+    # -- What the person who started us needs to know --
+
+    def _connection(self) -> Connection:
+        ports = self.settings.rtp.ports
+        return Connection(domain=self.domain, sip_port=self.sip.addresses[0][1], rtp_ports=(ports[0], ports[-1]))
+
+    def _tell(self, first: tuple[str, str, Bot] | None) -> None:
+        if self._screen is None:
+            return
+        demo = first[2] if first else next((bot for bot in self.store.directory.all() if bot.model == "sandbox"), None)
+        port = self.sip.addresses[0][1]
+        lines = ["", "extenbot is running. Ctrl-C stops it."]
+        if self._ports and self.settings.web.listen:
+            lines.append(f"  Pages     {self._web_url()}")
+        if first:
+            lines.append(f"  Account   {first[0]}, password {first[1]} (shown only now)")
+        lines.append(f"  SIP       {self.domain}:{port} (UDP)")
+        if demo is not None:
+            lines += [
+                f"  Bot       username {demo.username}, password {demo.password}",
+                f"  Next      register a phone or a PBX trunk with these values and call openai@{self.domain}",
+            ]
+        self._screen.write("\n".join([*lines, "", ""]))
+        self._screen.flush()
+
+    def _web_url(self) -> str:
+        endpoint, host = self.settings.web.listen[0], self.settings.web.listen[0].interface
+        port = self._ports[0].getHost().port if endpoint.port == 0 else endpoint.port
+        return self.settings.web.url or f"http://{self.domain if host in ANY else host}:{port}/"
+
+
+class Listing:
+    """A name for the console that prints a fresh list, with or without parentheses."""
+
+    def __init__(self, read: Callable[[], Sequence[object]]) -> None:
+        self._read = read
+
+    def __call__(self) -> Sequence[object]:
+        return self._read()
+
+    def __repr__(self) -> str:
+        return "\n".join(str(row) for row in self._read()) or "(none)"
+
+
+def make_service(settings: Settings, reactor: Any, foreground: bool) -> Extenbot:
+    """The service for these settings; in the foreground it says on the screen how to go on."""
+    return Extenbot(settings, reactor, sys.__stdout__ if foreground else None)

@@ -1,0 +1,164 @@
+"""Who gets a request: its dialog, the registrar, or a bot; and whether it is let in.
+
+Everything that reaches us is for us, whatever host name the PBX wrote: we are no proxy.
+In registrar mode every INVITE is challenged, whatever its From, Contact or source, and
+the digest username names the bot (product.md 2). Whoever fails gets the answer from
+here; whoever is let in gets a `Call`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from twisted.logger import Logger
+
+from extenbot.call import Call, Surroundings
+from extenbot.errors import Refused
+from extenbot.interfaces import Bot, Directory, Flow, SipTransport
+from extenbot.settings import Limits
+from extenbot.sip.digest import Challenger
+from extenbot.sip.message import Request, answer
+from extenbot.sip.registrar import Registrar
+from extenbot.sip.session import ALLOW, Session, Sessions
+from extenbot.sip.transaction import ServerTransaction, Transactions
+
+#: request users that mean "the bot that you authenticated as": a word, and digits for PBXs that dial nothing else
+ANY_BOT = frozenset({"openai", "70000000000"})
+
+
+class Switch:
+    """The user of the transaction layer. It holds the calls that are up."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        around: Surroundings,
+        transport: SipTransport,
+        transactions: Transactions,
+        sessions: Sessions,
+        challenger: Challenger,
+        registrar: Registrar,
+        directory: Directory,
+        limits: Limits,
+    ) -> None:
+        self._around = around
+        self._transport = transport
+        self._transactions = transactions
+        self._sessions = sessions
+        self._challenger = challenger
+        self._registrar = registrar
+        self._directory = directory
+        self._limits = limits
+        self._calls: dict[str, Call] = {}
+        self._of_bot: Counter[str] = Counter()
+        self._open = True
+        self._emptied: Callable[[], None] | None = None
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls that are up, in the order they came."""
+        return tuple(self._calls.values())
+
+    # -- What the transaction layer tells us --
+
+    def requested(self, request: Request, transaction: ServerTransaction) -> None:
+        """A new request; what we refuse we refuse by raising `Refused`, the layer answers."""
+        session = self._sessions.find(request)
+        if session is not None:
+            session.requested(request, transaction)
+        elif request.to.tag:
+            raise Refused(481, "Call/Transaction Does Not Exist")
+        elif request.uri.scheme not in ("sip", "sips"):
+            raise Refused(416, "Unsupported URI Scheme")
+        elif request.method == "INVITE":
+            self._invited(request, transaction)
+        elif request.method == "REGISTER":
+            bot = self._authenticated(request)
+            transaction.respond(self._registrar.register(request, bot.username, transaction.flow))
+        elif request.method == "OPTIONS":
+            headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", "timer")]
+            transaction.respond(answer(request, 200, headers=headers))
+        elif request.method in ("BYE", "NOTIFY", "INFO", "UPDATE", "REFER", "PRACK"):
+            raise Refused(481, "Call/Transaction Does Not Exist")
+        else:
+            raise Refused(405, "Method Not Allowed", [("Allow", ALLOW)])
+
+    def acknowledged(self, request: Request, flow: Flow) -> None:  # noqa: ARG002
+        """The ACK of a 2xx."""
+        session = self._sessions.find(request)
+        if session is not None:
+            session.acknowledged(request)
+
+    # -- Letting in --
+
+    def _authenticated(self, request: Request) -> Bot:
+        """The bot that the digest names, enabled and of registrar mode; `Refused` 401, 403, 404 or 480 otherwise."""
+
+        def password_of(username: str) -> str | None:
+            bot = self._directory.by_username(username)
+            return bot.password if bot is not None and bot.kind == "registrar" else None
+
+        bot = self._directory.by_username(self._challenger.check(request, password_of))
+        if bot is None:  # removed this very moment
+            raise Refused(404, "Not Found")
+        if not bot.enabled:
+            raise Refused(480, "Temporarily Unavailable", [("Reason", 'SIP;cause=480;text="the bot is disabled"')])
+        return bot
+
+    def _invited(self, request: Request, transaction: ServerTransaction) -> None:
+        bot = self._authenticated(request)
+        if request.uri.user not in ANY_BOT and request.uri.user != bot.username:
+            raise Refused(404, "Not Found")
+        self._admit(bot)
+        host, port = self._transport.advertised(transaction.flow)
+        contact = f"<sip:{bot.username}@{'[' + host + ']' if ':' in host else host}:{port}>"
+        around = self._around
+        session = Session(self._transactions, transaction, self._sessions, contact, around.clock, around.tokens)
+        peer = "{}:{}".format(*transaction.flow.remote)
+        call = Call(request, session, bot, around, peer, self._over)
+        self._calls[call.id] = call
+        self._of_bot[bot.id] += 1
+        self.log.info(
+            "Call {id} from {caller} at {peer} to bot {bot}",
+            id=call.id,
+            caller=call.caller.number,
+            peer=peer,
+            bot=bot.username,
+        )
+
+    def _admit(self, bot: Bot) -> None:
+        if not self._open:
+            raise Refused(503, "Going Down", [("Retry-After", "30")])
+        if len(self._calls) >= self._limits.calls:
+            raise Refused(503, "Too Many Calls", [("Retry-After", "10")])
+        if self._of_bot[bot.id] >= self._limits.calls_per_bot:
+            raise Refused(486, "Busy Here", [("Retry-After", "10")])
+
+    def _over(self, call: Call) -> None:
+        del self._calls[call.id]
+        self._of_bot[call.bot.id] -= 1
+        if not self._of_bot[call.bot.id]:
+            del self._of_bot[call.bot.id]
+        if self._emptied is not None and not self._calls:
+            self._emptied()
+
+    # -- Changes and the end --
+
+    def changed(self, usernames: Iterable[str]) -> None:
+        """Bots were edited or removed: a bot that may no longer register loses its bindings."""
+        for username in usernames:
+            bot = self._directory.by_username(username)
+            if bot is None or not bot.enabled or bot.kind != "registrar":
+                self._registrar.forget(username)
+
+    def close(self, reason: str, emptied: Callable[[], None]) -> None:
+        """Let nobody in any more and end every call; `emptied` is called when the last record is written."""
+        self._open = False
+        for call in self.calls:
+            call.hang_up(reason)
+        if self._calls:
+            self._emptied = emptied
+        else:
+            emptied()
