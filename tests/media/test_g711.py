@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from struct import pack, unpack
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -44,7 +45,7 @@ class Laws(SynchronousTestCase):
         samples = unpack(f"<{len(audio)}h", linear)
         self.assertEqual(len(audio), 8000)
         self.assertAlmostEqual(max(samples) / 32767, 0.5, places=1)
-        crossings = sum(1 for one, two in zip(samples, samples[1:], strict=False) if one < 0 <= two)
+        crossings = sum(1 for one, two in pairwise(samples) if one < 0 <= two)
         self.assertIn(crossings, (439, 440))
 
     def test_little_endian(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -55,10 +57,8 @@ class Rtp(SynchronousTestCase):
     def test_noise(self, data: bytes, first: int) -> None:
         """No bytes make the reader raise anything but Malformed."""
         for noise in (data, bytes([first]) + data):
-            try:
+            with suppress(Malformed):
                 rtp.read(noise)
-            except Malformed:
-                pass
 
     @given(st.integers(0, 0xFFFF), st.integers(-0x8000, 0x7FFF))
     def test_wrap(self, sequence: int, distance: int) -> None:
@@ -95,10 +95,8 @@ class Rtcp(SynchronousTestCase):
         for at, value in changes:
             data[at % len(data)] = value
         for noise in (bytes(data), bytes(data[:end])):
-            try:
+            with suppress(Malformed):
                 rtcp.read(noise)
-            except Malformed:
-                pass
 
 
 class Reception(SynchronousTestCase):
