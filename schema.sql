@@ -88,7 +88,7 @@ create table bindings (
     position integer not null,
     contact text not null,
     instance text not null,
-    reg_id integer not null,
+    reg_id text not null,
     call_id text not null,
     cseq bigint not null,
     transport text not null,            -- the flow: UDP, and the two ends of it
@@ -97,7 +97,7 @@ create table bindings (
     remote_host text not null,
     remote_port integer not null,
     expires_at double precision not null,
-    q double precision not null,
+    q text not null,
     user_agent text not null,
     registered_at double precision not null,
     primary key (bot_id, position)

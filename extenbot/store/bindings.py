@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import delete, insert, select
 
 from extenbot.interfaces import Flow
+from extenbot.sip.registrar import Binding
 from extenbot.store import tables
 from extenbot.store.database import Database
-
-if TYPE_CHECKING:
-    from extenbot.sip.registrar import Binding
 
 _PLAIN = ("contact", "instance", "reg_id", "call_id", "cseq", "expires_at", "q", "user_agent", "registered_at")
 
@@ -38,8 +36,6 @@ class Bindings:
 
     def load(self) -> dict[str, tuple[Binding, ...]]:
         """What has not expired, by username, in the order it was saved."""
-        from extenbot.sip.registrar import Binding
-
         table = tables.bindings
         query = (
             select(tables.bots.c.username, table)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
@@ -15,6 +15,7 @@ from twisted.python.threadpool import ThreadPool
 
 from extenbot.interfaces import Bot, CallRecord
 from extenbot.settings import Settings
+from extenbot.sip.registrar import Binding
 from extenbot.store.accounts import Accounts
 from extenbot.store.bindings import Bindings
 from extenbot.store.bots import Bots, Functions
@@ -23,9 +24,6 @@ from extenbot.store.database import Database
 from extenbot.store.directory import Directory
 from extenbot.store.fields import new_password
 from extenbot.store.writing import Writing
-
-if TYPE_CHECKING:
-    from extenbot.sip.registrar import Binding
 
 T = TypeVar("T")
 

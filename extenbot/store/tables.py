@@ -120,7 +120,7 @@ bindings = Table(
     _column("position", Integer, primary_key=True, autoincrement=False),
     _column("contact", Text),
     _column("instance", Text),
-    _column("reg_id", Integer),
+    _column("reg_id", Text),
     _column("call_id", Text),
     _column("cseq", BigInteger),
     _column("transport", Text),
@@ -129,7 +129,7 @@ bindings = Table(
     _column("remote_host", Text),
     _column("remote_port", Integer),
     _column("expires_at", Double),
-    _column("q", Double),
+    _column("q", Text),
     _column("user_agent", Text),
     _column("registered_at", Double),
 )

@@ -1,0 +1,98 @@
+"""What the pages need from elsewhere, as Protocols: they import neither the store nor the registrar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from extenbot.interfaces import Bot, CallRecord, Flow
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How a PBX reaches us."""
+
+    domain: str
+    sip_port: int = 5060
+    rtp_ports: range = range(10000, 20001)
+
+
+class Binding(Protocol):
+    """A registered contact of a PBX."""
+
+    @property
+    def contact(self) -> str: ...
+
+    @property
+    def user_agent(self) -> str: ...
+
+    @property
+    def flow(self) -> Flow: ...
+
+    @property
+    def registered_at(self) -> float: ...
+
+    @property
+    def expires_at(self) -> float: ...
+
+
+class Account(Protocol):
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def email(self) -> str: ...
+
+
+class Accounts(Protocol):
+    def add(self, email: str, password: str) -> Account: ...
+
+    def check(self, email: str, password: str) -> Account | None: ...
+
+    def open_session(self, account_id: str) -> str: ...
+
+    def session(self, token: str) -> Account | None: ...
+
+    def close_session(self, token: str) -> None: ...
+
+
+class Bots(Protocol):
+    def all(self, account_id: str | None = None) -> Sequence[Bot]: ...
+
+    def get(self, bot_id: str, account_id: str | None = None) -> Bot | None: ...
+
+    def add(self, account_id: str, values: Mapping[str, Any]) -> Bot: ...
+
+    def edit(self, bot_id: str, values: Mapping[str, Any]) -> Bot | None: ...
+
+    def remove(self, bot_id: str) -> bool: ...
+
+
+class Calls(Protocol):
+    def recent(
+        self, account_id: str | None = None, bot_id: str | None = None, limit: int = 50, before: float | None = None
+    ) -> Sequence[CallRecord]: ...
+
+    def get(self, call_id: str, account_id: str | None = None) -> CallRecord | None: ...
+
+
+class Store(Protocol):
+    """Everything in it blocks: the pages go through `run`, or `change` where bots change."""
+
+    @property
+    def accounts(self) -> Accounts: ...
+
+    @property
+    def bots(self) -> Bots: ...
+
+    @property
+    def calls(self) -> Calls: ...
+
+    def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Deferred[T]: ...
+
+    async def change(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...

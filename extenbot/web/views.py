@@ -1,0 +1,84 @@
+"""Values to HTML: the Jinja templates and static files, read once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+_KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+
+
+class Static(NamedTuple):
+    content: bytes
+    kind: str
+    version: str
+
+
+def templates_folder() -> Path:
+    """templates/: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parent.parent
+    packaged = package / "templates"
+    return packaged if packaged.is_dir() else package.parent / "templates"
+
+
+class Views:
+    def __init__(self) -> None:
+        folder = templates_folder()
+        self.static = {
+            path.name: Static(content, _KINDS[path.suffix], hashlib.sha256(content).hexdigest()[:12])
+            for path in sorted((folder / "static").iterdir())
+            if path.suffix in _KINDS
+            for content in (path.read_bytes(),)
+        }
+        self._templates = Environment(
+            loader=FileSystemLoader(folder),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._templates.globals["static"] = self._static_url
+        self._templates.filters |= {"clock": clock, "length": length, "when": when, "iso": iso, "fields": fields}
+
+    def render(self, name: str, values: Mapping[str, Any]) -> bytes:
+        return self._templates.get_template(name).render(values).encode("utf-8", "replace")
+
+    def _static_url(self, name: str) -> str:
+        return f"/static/{name}?v={self.static[name].version}"
+
+
+def clock(seconds: float) -> str:
+    """A moment inside a call: 0:07.2."""
+    minutes, rest = divmod(max(0.0, seconds), 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def length(seconds: float) -> str:
+    """How long a call was: 1:07, or 1:02:03."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def when(seconds: float) -> str:
+    return f"{_moment(seconds):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def iso(seconds: float) -> str:
+    return f"{_moment(seconds):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def fields(values: Mapping[str, Any]) -> str:
+    """The fields of an event on one line."""
+    return "  ".join(f"{name}={v if isinstance(v, str) else json.dumps(v, default=str)}" for name, v in values.items())
