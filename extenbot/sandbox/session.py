@@ -107,6 +107,7 @@ class Response:
         self._part: dict[str, Any] = {}
         self._spoken_ms = 0.0
         self._call_chars = 0
+        self._on_end: Callable[[], None] | None = None
 
     @property
     def options(self) -> Json:
@@ -181,6 +182,10 @@ class Response:
         kind = "server_error" if code == "server_error" else "invalid_request_error"
         self.finish("failed", {"type": "failed", "error": {"type": kind, "code": code, "message": message}})
 
+    def on_end(self, action: Callable[[], None]) -> None:
+        """Run `action` when the response is over, however; only the last one asked for."""
+        self._on_end = action
+
     # -- Orders of the session
 
     def cancel(self, reason: str) -> None:
@@ -194,9 +199,11 @@ class Response:
         self._end("cancelled", {"type": "cancelled", "reason": reason})
 
     def drop(self) -> None:
-        """The connection is gone."""
+        """Over: nothing more leaves."""
         self.active = False
         self._steps.clear()
+        if self._on_end is not None:
+            self._on_end()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
