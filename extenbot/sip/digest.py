@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,9 @@ _HASHES: Mapping[str, Callable[[bytes], hashlib._Hash]] = {
     "MD5": lambda data: hashlib.md5(data, usedforsecurity=False),
     "SHA-256": hashlib.sha256,
 }
+
+# libre before 2.10 ends the call with ENOSYS when any challenge, in any place, is not MD5.
+_MD5_ONLY = re.compile(r"baresip v[0-2]\.", re.IGNORECASE)
 
 
 class Challenge(Refused):
@@ -120,15 +124,18 @@ class Challenger:
         self._counts: OrderedDict[str, int] = OrderedDict()  # used nonces and their highest nc, oldest first
         self._forgotten = 0  # no nonce up to this serial is known any more
 
-    def challenges(self, stale: bool = False) -> list[str]:
-        """WWW-Authenticate values, best algorithm first (RFC 8760 2.3)."""
+    def challenge(self, request: Request, stale: bool = False) -> Challenge:
+        """The 401, to be raised or answered; one WWW-Authenticate for each algorithm.
+
+        RFC 8760 2.3 wants the best one first, but SIPp and old PBXs take the first whether they know it or
+        not, while who knows SHA-256 looks for it. Some give up at the sight of it: they see MD5 only.
+        """
         nonce = self._nonce()
         head = f'Digest realm={grammar.quote(self.realm)}, nonce="{nonce}", qop="auth"'
-        return [f"{head}, algorithm={name}" + (", stale=true" if stale else "") for name in ("SHA-256", "MD5")]
-
-    def challenge(self, stale: bool = False) -> Challenge:
-        """The 401, to be raised or answered."""
-        return Challenge(401, "Unauthorized", [("WWW-Authenticate", value) for value in self.challenges(stale)])
+        tail = ", stale=true" if stale else ""
+        only = _MD5_ONLY.match(request.first("user-agent") or "")
+        values = [f"{head}, algorithm={name}{tail}" for name in (("MD5",) if only else ("MD5", "SHA-256"))]
+        return Challenge(401, "Unauthorized", [("WWW-Authenticate", value) for value in values])
 
     def check(self, request: Request, password_of: Callable[[str], str | None]) -> str:
         """The authenticated username; `password_of` gives None for a user that does not exist.
@@ -138,20 +145,20 @@ class Challenger:
         """
         given = self._credentials(request)
         if given is None:
-            raise self.challenge()
+            raise self.challenge(request)
         password = password_of(given.username)
         right = password is not None and hmac.compare_digest(
             given.expected(request.method, password).encode(), given.response.lower().encode()
         )
         serial = self._fresh(given.nonce)
         if serial is None:
-            raise self.challenge(stale=right)
+            raise self.challenge(request, stale=right)
         if password is None:
             raise Refused(404, "Unknown user")
         if not right:
             raise Refused(403, "Wrong password")
         if not self._counted(given, serial):
-            raise self.challenge(stale=True)
+            raise self.challenge(request, stale=True)
         return given.username
 
     def _credentials(self, request: Request) -> Credentials | None:

@@ -132,6 +132,7 @@ class Transactions:
         self._transport = transport
         self._tokens = tokens
         self._servers: dict[Hashable, ServerTransaction] = {}
+        self._invites: dict[tuple[str, int, str], _InviteTransaction] = {}  # by Call-ID, CSeq and our tag
         self._clients: dict[Hashable, noninvite.Client] = {}
 
     def received(self, data: bytes, flow: Flow) -> None:
@@ -231,8 +232,11 @@ class Transactions:
         def send(data: bytes) -> None:
             self._transport.send(data, back)
 
+        dialog = (request.call_id, request.cseq.number, self._tag())
+
         def ended() -> None:
             self._servers.pop(key, None)
+            self._invites.pop(dialog, None)
 
         def failed() -> None:
             self.counters["no-ack"] += 1
@@ -242,24 +246,28 @@ class Transactions:
         timers, reliable = Timers(self._clock), back.transport != "UDP"
         transaction: ServerTransaction
         if request.method == "INVITE":
-            core = InviteServerCore(send, timers, reliable, failed, ended)
-            transaction = _InviteTransaction(request, back, self._tag(), core)
+            invite = InviteServerCore(send, timers, reliable, failed, ended)
+            transaction = self._invites[dialog] = _InviteTransaction(request, back, dialog[2], invite)
         else:
-            transaction = _OtherTransaction(
-                request, back, self._tag(), noninvite.ServerCore(send, timers, reliable, ended)
-            )
+            core = noninvite.ServerCore(send, timers, reliable, ended)
+            transaction = _OtherTransaction(request, back, dialog[2], core)
         self._servers[key] = transaction
         return transaction
 
     def _acknowledged(self, request: Request, via: Via, flow: Flow) -> None:
-        """To the INVITE it belongs to; for a 2xx to the user (RFC 3261 17.2.3, 13.3.1.4)."""
+        """To the INVITE it belongs to; for a 2xx to the user (RFC 3261 17.2.3, 13.3.1.4).
+
+        Some phones and SIPp scenarios acknowledge refusals with a branch of their own: our tag tells.
+        """
 
         def pass_on() -> None:
             if user := self.user:
                 self._guarded(lambda: user.acknowledged(request, flow))
 
         invite = self._servers.get(_key(request, via, flow, "INVITE"))
-        if isinstance(invite, _InviteTransaction):
+        if not isinstance(invite, _InviteTransaction):
+            invite = self._invites.get((request.call_id, request.cseq.number, request.to.tag))
+        if invite:
             invite.machine.acknowledged(pass_on)
         else:
             pass_on()
