@@ -210,12 +210,12 @@ class Caller(SynchronousTestCase):
         """Ten minutes with a phone clock 500 ppm off: no backlog, and hardly a word lost."""
         for ratio in (0.9995, 1.0, 1.0005):
             words, handed, _ = self.clocks(ratio, jitter=0.005)
-            self.assertAlmostEqual(handed, words, delta=words * 0.002)
+            self.assertLessEqual(abs(handed - words), words * 0.002)
 
     def test_jitter(self) -> None:
         """With 30 ms of jitter hardly a word is lost."""
         words, handed, _ = self.clocks(1.0, jitter=0.030)
-        self.assertAlmostEqual(handed, words, delta=words * 0.005)
+        self.assertLessEqual(abs(handed - words), words * 0.005)
 
     @given(
         st.lists(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +57,7 @@ class Rtp(SynchronousTestCase):
     def test_noise(self, data: bytes, first: int) -> None:
         """No bytes make the reader raise anything but Malformed."""
         for noise in (data, bytes([first]) + data):
-            with suppress(Malformed):
+            with contextlib.suppress(Malformed):
                 rtp.read(noise)
 
     @given(st.integers(0, 0xFFFF), st.integers(-0x8000, 0x7FFF))
@@ -95,7 +95,7 @@ class Rtcp(SynchronousTestCase):
         for at, value in changes:
             data[at % len(data)] = value
         for noise in (bytes(data), bytes(data[:end])):
-            with suppress(Malformed):
+            with contextlib.suppress(Malformed):
                 rtcp.read(noise)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -321,5 +321,5 @@ class Reading(SynchronousTestCase):
     @given(st.text(alphabet="vmcabt=0123 :/.\r\nINIP4audioRTP/AVP", max_size=200))
     def test_noise(self, text: str) -> None:
         """Lines made of the right letters raise nothing but Malformed."""
-        with suppress(Malformed):
+        with contextlib.suppress(Malformed):
             sdp.read_offer(b"v=0\r\n" + text.encode())
