@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from extenbot.ai import tools
-from extenbot.errors import BackendLost, Malformed, Refused, ToolFailed
+from extenbot.errors import BackendLost, Malformed, Misuse, Refused, ToolFailed
 from extenbot.interfaces import (
     Bot,
     CallLog,
@@ -48,11 +48,13 @@ from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
 from extenbot.sip.headers import name_addr
 from extenbot.sip.message import Request
-from extenbot.sip.session import Session
+from extenbot.sip.session import Session, offered
 from extenbot.tasks import Tasks
 
 #: what we offer when the INVITE has no offer: the law every PBX knows, as the voice must know it before the answer
 OURS = sdp.Agreed("PCMU", 0, "audio/pcmu", sdp.EVENT_TYPE, 20, None, None, "sendrecv", False)
+#: the session's words for how a call ended, for people
+ENDED = {"caller": "caller hung up", "no-ack": "the answer was never acknowledged", "lost": "the PBX lost the call"}
 #: a timeline longer than this is cut: a record must stay a record
 MOST_EVENTS = 2000
 
@@ -185,9 +187,10 @@ class Call:
         self._version = 1
         self._inputs = _build(self)
         # Both may refuse (400, 488, 503): nothing is open yet.
-        self._offer = sdp.read_offer(request.body) if request.body else None
+        body = offered(request)
+        self._offer = sdp.read_offer(body) if body else None
         self._agreed = sdp.agree(self._offer) if self._offer else OURS
-        self._line = Line(around.clock, around.pacer, around.tokens, self._agreed, self._digit)
+        self._line = Line(around.clock, around.pacer, around.tokens, self._agreed, _unheard, self._digit)
         self._port = around.ports.open(self._line, peer.rpartition(":")[0])
         self.journal.happened("invited", caller=self.caller.number, dialled=self.dialled, peer=peer)
         try:
@@ -245,7 +248,7 @@ class Call:
         self._inputs.ended("caller gave up")
 
     def ended(self, by: str) -> None:
-        self._inputs.ended(by)
+        self._inputs.ended(ENDED[by])
 
     def reoffered(self, body: bytes) -> bytes:
         """A re-INVITE or UPDATE: media moves, or the caller is put on hold. Returns our answer."""
@@ -310,8 +313,8 @@ class Call:
         self._leaving = tool
         try:
             self._session.refer(self.bot.transfer_uri)
-        except (Malformed, Refused) as error:
-            self._inputs.returned(error.code, str(error))
+        except (Malformed, Refused, Misuse) as error:
+            self._inputs.returned(getattr(error, "code", 500), str(error))
 
     def _return(self, code: int, words: str) -> None:
         """The transfer failed: the caller is still here, and the model is told why."""
@@ -441,6 +444,10 @@ class Call:
         ("closing",       Inputs.finished,   "over",         _write),
         ("closing",       Inputs.lost,       "over",         _write),
     )  # fmt: skip
+
+
+def _unheard(_audio: bytes) -> None:
+    """Before the voice is there; the line has not started then."""
 
 
 def _quotable(text: str) -> str:

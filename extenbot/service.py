@@ -265,8 +265,7 @@ class Extenbot(Service):
     # -- What the person who started us needs to know --
 
     def _connection(self) -> Connection:
-        ports = self.settings.rtp.ports
-        return Connection(domain=self.domain, sip_port=self.sip.addresses[0][1], rtp_ports=(ports[0], ports[-1]))
+        return Connection(domain=self.domain, sip_port=self.sip.addresses[0][1], rtp_ports=self.settings.rtp.ports)
 
     def _tell(self, first: tuple[str, str, Bot] | None) -> None:
         if self._screen is None:

@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterable
 from twisted.logger import Logger
 
 from extenbot.call import Call, Surroundings
-from extenbot.errors import Refused
+from extenbot.errors import Refused, Remote
 from extenbot.interfaces import Bot, Directory, Flow, SipTransport
 from extenbot.settings import Limits
 from extenbot.sip.digest import Challenger
-from extenbot.sip.message import Request, answer
+from extenbot.sip.headers import ALLOW, CAPABILITIES
+from extenbot.sip.message import Request
 from extenbot.sip.registrar import Registrar
-from extenbot.sip.session import ALLOW, Session, Sessions
+from extenbot.sip.session import Session, Sessions
 from extenbot.sip.transaction import ServerTransaction, Transactions
+from extenbot.sip.uri import Uri
 
 #: request users that mean "the bot that you authenticated as": a word, and digits for PBXs that dial nothing else
 ANY_BOT = frozenset({"openai", "70000000000"})
@@ -78,12 +80,11 @@ class Switch:
             bot = self._authenticated(request)
             transaction.respond(self._registrar.register(request, bot.username, transaction.flow))
         elif request.method == "OPTIONS":
-            headers = [("Allow", ALLOW), ("Accept", "application/sdp"), ("Supported", "timer")]
-            transaction.respond(answer(request, 200, headers=headers))
+            transaction.answer(200, headers=CAPABILITIES)
         elif request.method in ("BYE", "NOTIFY", "INFO", "UPDATE", "REFER", "PRACK"):
             raise Refused(481, "Call/Transaction Does Not Exist")
         else:
-            raise Refused(405, "Method Not Allowed", [("Allow", ALLOW)])
+            raise Refused(405, "Method Not Allowed", [ALLOW])
 
     def acknowledged(self, request: Request, flow: Flow) -> None:  # noqa: ARG002
         """The ACK of a 2xx."""
@@ -112,12 +113,18 @@ class Switch:
         if request.uri.user not in ANY_BOT and request.uri.user != bot.username:
             raise Refused(404, "Not Found")
         self._admit(bot)
-        host, port = self._transport.advertised(transaction.flow)
-        contact = f"<sip:{bot.username}@{'[' + host + ']' if ':' in host else host}:{port}>"
-        around = self._around
+        around, flow = self._around, transaction.flow
+        contact = str(Uri.of(bot.username, *self._transport.advertised(flow)))
         session = Session(self._transactions, transaction, self._sessions, contact, around.clock, around.tokens)
-        peer = "{}:{}".format(*transaction.flow.remote)
-        call = Call(request, session, bot, around, peer, self._over)
+        peer = f"{flow.remote[0]}:{flow.remote[1]}"
+        try:
+            call = Call(request, session, bot, around, peer, self._over)
+        except (Remote, Refused) as error:
+            session.refuse(error.code, "", getattr(error, "headers", ()))
+            return
+        except BaseException:
+            session.refuse(500)
+            raise
         self._calls[call.id] = call
         self._of_bot[bot.id] += 1
         self.log.info(

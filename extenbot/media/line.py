@@ -74,7 +74,7 @@ class Line:
         """When the last valid packet came, in the clock's seconds."""
         self._clock = clock
         self._pacer = pacer
-        self._heard = heard
+        self.heard = heard
         self._digit = digit
         self._codec = agreed.codec
         self._ssrc = tokens.bits(32)
@@ -196,7 +196,7 @@ class Line:
         while self._due >= CALLER_MS:
             self._due -= CALLER_MS
             if self._live:
-                self._heard(self._jitter.take())
+                self.heard(self._jitter.take())
         self._until_report -= self._ptime
         if self._until_report <= 0 and self._leave is not None:
             self._until_report = REPORT_MS
