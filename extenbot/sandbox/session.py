@@ -31,6 +31,7 @@ from extenbot.sandbox.turns import prefix_of
 
 MOST_ITEMS = 1000  # the oldest are forgotten
 MOST_AUDIO = 120_000  # ms of caller audio kept for one turn
+LOOK_BACK = 2000  # ms of audio kept while nobody speaks, besides the prefix
 LIFE = 3600.0  # seconds, as the real service's sessions
 EXPIRED = "Your session hit the maximum duration of 60 minutes."
 
@@ -655,7 +656,7 @@ class Session:
         per_ms = self.input.per_ms
         keep = MOST_AUDIO * per_ms
         if self.detection is not None and self._turn is None:
-            keep = (prefix_of(self.detection) + 1000) * per_ms
+            keep = (prefix_of(self.detection) + LOOK_BACK) * per_ms
         excess = len(self._buffer) - keep - len(audio)
         if excess > 0:
             del self._buffer[:excess]

@@ -34,6 +34,10 @@ from extenbot.sandbox.turns import Turns
 
 HEARING = 16000  # Hz, Whisper and the voice activity model
 ONSET = 50  # ms of voice that begin a turn
+KEEN = 0.4  # of the session's threshold: the model's certainty grows slowly while a sentence goes on
+WARM_UP = 800  # ms the model needs before it judges
+LOUD = 512 / 32768  # a frame with an eighth of its samples above this is sound, of voice or not
+GAP, BACK = 200, 1500  # ms: sound with shorter gaps is one stretch; a turn begins so much earlier at most
 PIECE = 0.25  # seconds of audio in one message
 LOUDNESS = 0.7  # of full scale
 
@@ -55,7 +59,11 @@ def wire_of(samples: Samples, wire: Format) -> bytes:
 
 
 class Listening:
-    """Turn detection of one session."""
+    """Turn detection of one session.
+
+    The model is sure of a voice only after some hundred ms; the turn is then said to have
+    begun where the stretch of sound began that the voice is in, or its first word is lost.
+    """
 
     def __init__(self, wire: Format, at: float, tell: Callable[[str, int], None]) -> None:
         from pymicro_vad import MicroVad
@@ -64,9 +72,12 @@ class Listening:
         self.at = at
         self._activity = MicroVad()
         self._stream = Stream(wire.rate, HEARING)
-        self._turns = Turns(10, partial(tell, "started"), partial(tell, "stopped"))
+        self._turns = Turns(10, lambda at: tell("started", min(at, self._sound_from)), partial(tell, "stopped"))
         self._turns.now = int(at)
+        self._sound_from = self._sound_to = int(at)  # ms, the latest stretch of sound
         self._rest = b""
+        for _ in range(WARM_UP // 10):
+            self._activity.process_10ms(bytes(HEARING // 100 * 2))
 
     def heard(self, audio: bytes, threshold: float, silence: int) -> None:
         """Any amount of wire audio."""
@@ -75,9 +86,18 @@ class Listening:
         data = self._rest + (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
         size = HEARING // 100 * 2
         for start in range(0, len(data) - size + 1, size):
-            likely = self._activity.process_10ms(data[start : start + size])
-            self._turns.frame(likely > threshold, silence, ONSET)
+            frame = data[start : start + size]
+            self._sounded(np.frombuffer(frame, "<i2"))
+            self._turns.frame(self._activity.process_10ms(frame) > threshold * KEEN, silence, ONSET)
         self._rest = data[len(data) - len(data) % size :]
+
+    def _sounded(self, frame: Samples) -> None:
+        now = self._turns.now
+        if np.count_nonzero(np.abs(frame) > LOUD * 32768) * 8 >= len(frame):
+            if now - self._sound_to > GAP:
+                self._sound_from = now
+            self._sound_to = now + 10
+            self._sound_from = max(self._sound_from, now - BACK)
 
 
 class Models:
@@ -122,7 +142,7 @@ class Models:
         segments, _info = self._whisper.transcribe(
             samples,
             language=(language or None) if self._whisper.model.is_multilingual else "en",
-            beam_size=1,
+            beam_size=3,
             temperature=0.0,
             without_timestamps=True,
             condition_on_previous_text=False,
