@@ -1,0 +1,99 @@
+"""The response gate: only one response may write to a conversation at a time.
+
+It is idle, requested (our response.create has no answer yet) or active. What is wanted
+meanwhile waits here; several wishes that only mean "go on" become one. The server makes
+responses by itself when the caller stops speaking: a waiting "go on" is dropped then,
+because that response has seen all that ours was to react to. A greeting is never dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from extenbot.ai.events import section, word
+from extenbot.ai.refusals import transient
+from extenbot.interfaces import Json
+
+GO_ON: Json = {}
+"""A response without wishes of its own."""
+
+TAG = "client_event_id"
+"""Metadata by which we know our own responses again."""
+
+
+class Gate:
+    """Lets one response.create through at a time. `create` sends one and returns its event id."""
+
+    def __init__(self, create: Callable[[Json], str]) -> None:
+        self._create = create
+        self._waiting: Json | None = None
+        self._requested = ""
+        self._sent = ""  # the event id of the latest request, also when it has been answered
+        self._options: Json = GO_ON  # of the latest request
+        self._refused = False
+        self._echoes = False  # whether this server gives our metadata back
+        self._held = False
+        self.active = ""
+
+    def want(self, options: Json = GO_ON) -> None:
+        """Ask for a response, now or when it is possible."""
+        self.wait(options)
+        self.push()
+
+    def wait(self, options: Json) -> None:
+        """Ask for one at the next `push` or the end of another response, not now."""
+        if self._waiting is None or options:
+            self._waiting = options
+
+    def push(self) -> None:
+        """Send what waits if nothing stands in the way."""
+        if self._waiting is None or self.active or self._requested or self._held:
+            return
+        self._options, self._waiting = self._waiting, None
+        self._requested = self._sent = self._create(self._options)
+
+    def hold(self) -> None:
+        """The caller is speaking: what waits would be said into their words."""
+        self._held = True
+
+    def release(self) -> None:
+        """The caller is silent, and no response has come of it."""
+        self._held = False
+        self.push()
+
+    def created(self, response: Json) -> Json:
+        """A response has begun; its options, when it is the one that we asked for."""
+        self.active = word(response, "id")
+        self._held = False
+        ours = self._answers(response)
+        if ours:
+            self._requested, self._refused = "", False
+        elif self._waiting == GO_ON:
+            self._waiting = None
+        return self._options if ours else GO_ON
+
+    def done(self, response: Json) -> None:
+        """A response has ended; some were never seen to begin."""
+        if self.active in ("", word(response, "id")):
+            self.active = ""
+            if self._answers(response):
+                self._requested, self._refused = "", False
+        self.push()
+
+    def refused(self, error: Json) -> bool:
+        """Whether `error` refuses our latest request. One that was overtaken waits for another try, once."""
+        if not self._sent or word(error, "event_id") != self._sent:
+            return False
+        self._requested = self._sent = ""
+        again = transient(error) or word(error, "code") == "conversation_already_has_active_response"
+        if again and not self._refused:
+            self.wait(self._options)
+        self._refused = again and not self._refused
+        return True
+
+    def _answers(self, response: Json) -> bool:
+        tag = word(section(response, "metadata"), TAG)
+        if tag:
+            self._echoes = True
+            return tag == self._requested
+        return bool(self._requested) and not self._echoes
