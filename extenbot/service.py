@@ -20,7 +20,6 @@ from typing import Any, TextIO
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from twisted.web.server import Site
@@ -57,7 +56,8 @@ from extenbot.sip.transaction import Transactions
 from extenbot.store.directory import Change
 from extenbot.store.store import Store
 from extenbot.switch import Switch
-from extenbot.web.site import Connection, site
+from extenbot.web.seams import Connection
+from extenbot.web.site import site
 
 #: files, sockets and pipes of one call, generously: two UDP sockets, one TCP, and both ends of it with the local voice
 FILES_PER_CALL = 5
@@ -160,7 +160,7 @@ class Extenbot(Service):
 
     async def _stop(self) -> None:
         emptied: Deferred[None] = Deferred()
-        self.switch.close("service stopped", lambda: emptied.called or emptied.callback(None))
+        self.switch.close("service stopped", lambda: emptied.callback(None))
         emptied.addTimeout(STOP_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
         await emptied
         self.transactions.stop()
@@ -175,7 +175,7 @@ class Extenbot(Service):
 
     # -- Parts --
 
-    def _listen_tcp(self, endpoint: Endpoint, factory: ServerFactory) -> None:
+    def _listen_tcp(self, endpoint: Endpoint, factory: Any) -> None:
         try:
             self._ports.append(self._reactor.listenTCP(endpoint.port, factory, interface=endpoint.interface))
         except CannotListenError as error:
@@ -191,7 +191,7 @@ class Extenbot(Service):
             able = want if hard == resource.RLIM_INFINITY else min(want, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (able, hard))
             if able < want:
-                self.log.warning(
+                self.log.warn(
                     "The open-file limit of {able} is enough for about {calls} calls, not for {limit}: raise it",
                     able=able,
                     calls=max(0, (able - FILES_BESIDES) // FILES_PER_CALL),

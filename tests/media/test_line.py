@@ -190,7 +190,7 @@ class TwoHours(Call):
             nonlocal count
             count += audio == LOUD
 
-        self.line._heard = heard
+        self.line.heard = heard
         data = [phone.sequence, phone.timestamp]
         for _ in range(turns):
             self.line.received(rtp.HEADER.pack(0x80, 0, *data, 7) + LOUD, PBX)
