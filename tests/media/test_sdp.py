@@ -157,6 +157,7 @@ class Agreement(SynchronousTestCase):
         refused = self.assertRaises(Refused, sdp.agree, them)
         self.assertEqual(refused.code, 488)
         ((name, value),) = refused.headers
+        assert isinstance(value, str)
         self.assertEqual(name, "Warning")
         return value
 
