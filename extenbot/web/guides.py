@@ -36,7 +36,7 @@ def values(bot: Bot, connection: Connection) -> tuple[Value, ...]:
         Value("Domain and realm", connection.domain),
         Value("Contact user", bot.username),
         Value("SIP URI of the bot", f"openai@{domain}"),
-        Value("for digits only", f"70000000000@{domain}"),
+        Value("SIP URI, digits only", f"70000000000@{domain}"),
         Value("Codecs", "G.711 µ-law (PCMU) and A-law (PCMA)", copied=False),
         Value("RTP ports", f"{ports.start}–{ports.stop - 1} UDP", copied=False),
         Value("Contacts", "at most 5 at one time", copied=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
@@ -188,8 +189,7 @@ class Pages:
         if not visit.secret:  # the first visit: its forms need something to be derived from
             visit.secret = new_secret()
             self._cookies.write(request, "form", visit.secret)
-        request.setResponseCode(code)
-        request.setHeader("Content-Type", "text/html; charset=utf-8")
+        _answer(request, code)
         return self._views.render(template, self._common(visit) | more)
 
     def _common(self, visit: Visit) -> dict[str, Any]:
@@ -220,8 +220,7 @@ class Pages:
         return self._refusal(request, 500, "Something went wrong on our side. Try again in a moment.")
 
     def _refusal(self, request: Request, code: int, words: str) -> bytes:
-        request.setResponseCode(code)
-        request.setHeader("Content-Type", "text/html; charset=utf-8")
+        _answer(request, code)
         shown: dict[str, Any] = {"account": None, "form_token": "", "sign_up": False, "problems": {}, "section": ""}
         return self._views.render("refusal.html", shown | {"code": code, "words": words})
 
@@ -333,7 +332,7 @@ class Pages:
         if not bot.enabled:
             return "off", "Switched off"
         if bot.kind == "registrant":
-            return "quiet", f"Registers to {bot.domain}"
+            return "quiet", "Registers to your PBX"
         count = len(self._registered(bot.username))
         if not count:
             return "waiting", "No PBX registered"
@@ -456,6 +455,11 @@ class Pages:
             raise Turned(404, "There is no such call.")
         bot = await self._store.run(self._store.bots.get, record.bot_id, account.id)
         return self.show(visit, "call.html", section="calls", call=record, bot=bot)
+
+
+def _answer(request: Request, code: int) -> None:
+    request.setResponseCode(code, http.HTTPStatus(code).phrase.encode())
+    request.setHeader("Content-Type", "text/html; charset=utf-8")
 
 
 def _no_bot() -> Turned:
