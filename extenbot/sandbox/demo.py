@@ -12,8 +12,9 @@ from twisted.python.failure import Failure
 
 from extenbot.interfaces import Json
 from extenbot.sandbox import reply
+from extenbot.sandbox.response import Cause, Response, Wish
 from extenbot.sandbox.scripted import exact_words
-from extenbot.sandbox.session import Cause, Response, Session, Wish
+from extenbot.sandbox.session import Session
 from extenbot.sandbox.sounds import render, speech_like
 from extenbot.sandbox.turns import Gate
 from extenbot.sandbox.voice import SpeechProcess
@@ -150,7 +151,7 @@ class Demo:
         """The speech process is gone: a tone instead of this sentence."""
         if failure.check(CancelledError):
             return
-        self.log.warn("A sentence could not be spoken: {why}", why=failure.getErrorMessage())  # noqa: G010
+        self.log.warn("A sentence could not be spoken: {why}", why=failure.getErrorMessage())
         response.say(sentence, render(speech_like(sentence), response.wire))
         self._next(response, rest, call)
 

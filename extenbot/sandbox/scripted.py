@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from extenbot.interfaces import Json, Tokens
+from extenbot.sandbox.response import Cause, Response, Wish
 from extenbot.sandbox.script import LINK_ONLY, Action, Rule, Script
-from extenbot.sandbox.session import Cause, Response, Session, Wish
+from extenbot.sandbox.session import Session
 from extenbot.sandbox.sounds import Sound, render, speech_like
 from extenbot.sandbox.turns import Gate
 

@@ -106,7 +106,7 @@ class SpeechProcess(ProcessProtocol):
         """Whether it can hear and speak; if not the log has said why, once."""
         if (self._lacking or self._deaths >= PATIENCE) and not self._told:
             self._told = True
-            self.log.warn(  # noqa: G010
+            self.log.warn(
                 "The local voice answers with tones only: {why}",
                 why=f"{self._lacking} not installed ({INSTALL})" if self._lacking else "its speech process keeps dying",
             )
