@@ -64,6 +64,7 @@ class Response:
         self._session = session
         self._steps: deque[Callable[[], float]] = deque()
         self._timer: Any = None
+        self._due = 0.0  # when the next step is, on the clock
         self._output: list[dict[str, Any]] = []
         self._item: dict[str, Any] | None = None  # the message being spoken
         self._part: dict[str, Any] = {}
@@ -176,12 +177,15 @@ class Response:
         if self.active:
             self._steps.append(step)
             if self._timer is None:
-                self._timer = self._session.clock.callLater(0, self._run)
+                clock = self._session.clock
+                self._due = max(self._due, clock.seconds())
+                self._timer = clock.callLater(self._due - clock.seconds(), self._run)
 
     def _run(self) -> None:
         self._timer = None
         while self._steps and self.active:
-            wait = self._steps.popleft()()
+            self._due += self._steps.popleft()()  # from when it was due: a late clock does not slow the audio
+            wait = self._due - self._session.clock.seconds()
             if wait > 0 and self.active:
                 self._timer = self._session.clock.callLater(wait, self._run)
                 return
