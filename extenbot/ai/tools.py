@@ -1,0 +1,312 @@
+"""Functions of a bot: what the model is told of them, the body that is posted, and what is said of the reply.
+
+A function description is one Realtime function tool; it and the body template are read
+leniently (JSON5: comments, trailing commas), as people paste them.
+
+A body template is JSON with placeholders: `{user}` (the caller's number), `{function_name}`,
+`{parameters}` (all arguments), `{bot_id}`, `{call_id}`, and each argument by its name.
+
+* Inside a quoted string a placeholder becomes text there: `"{number1}"` gives `"7"`.
+* Unquoted it becomes a JSON value: `{number1}` gives `7`, `{parameters}` the object.
+* An argument that the model left out is `""` inside a string and `null` unquoted; other words
+  in braces inside a string stay as they are. Keys are never changed.
+
+Values are put into the parsed template, never into its text: no value can change anything but itself.
+Without a template the body is `{"function": …, "arguments": {…}, "caller": …, "bot": …, "call": …}`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import json5
+
+from extenbot.errors import Invalid, ToolFailed
+from extenbot.interfaces import Function, Json, ToolContext
+
+LONGEST = 32 * 1024
+"""Characters in a description or a template."""
+
+SPOKEN = 8000
+"""Characters of a reply that the model is given."""
+
+END_CALL: Json = {
+    "type": "function",
+    "name": "end_call",
+    "description": "Hang up. Say goodbye to the caller first, then call this. Use it when the caller wants to end the"
+    " conversation, or when it is over.",
+    "parameters": {"type": "object", "properties": {}},
+}
+TRANSFER: Json = {
+    "type": "function",
+    "name": "transfer_call",
+    "description": "Connect the caller to a person. Tell the caller first that you are connecting them, then call"
+    " this. Use it when the caller asks for a person or an operator, or when you cannot help. If it does not work,"
+    " you are told why and the caller is with you again.",
+    "parameters": {"type": "object", "properties": {}},
+}
+TRANSFERS: frozenset[str] = frozenset({TRANSFER["name"]})
+BUILT_IN: frozenset[str] = TRANSFERS | {END_CALL["name"]}
+"""The tools that end or leave the conversation; no function may take their names."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PLACE = re.compile(r"\{[ \t]*([^\W\d][\w.-]*)[ \t]*\}")
+_TOKENS = re.compile(
+    r'(?P<other>"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?\*/)|' + _PLACE.pattern, re.DOTALL
+)
+
+
+# -- What the model is told -----------------------------------------------------------
+
+
+def tool(function: Function) -> Json:
+    """The Realtime tool of a function, its description unchanged but for what must be there."""
+    if not function.description.strip():
+        return {"type": "function", "name": function.name, "parameters": {"type": "object", "properties": {}}}
+    return {"type": "function", **_description(function.description)}
+
+
+def name_of(function: Function) -> str:
+    """The name by which the model calls it: that in the description."""
+    return str(tool(function)["name"])
+
+
+def check_description(text: str) -> None:
+    """`Invalid` {"description": …} unless it is one function tool that a model accepts."""
+    found = _description(text)
+
+    def need(good: bool, sentence: str) -> None:
+        if not good:
+            raise Invalid({"description": sentence})
+
+    name, parameters = found.get("name"), found.get("parameters")
+    need(found.get("type", "function") == "function", 'Its "type" must be "function".')
+    need(isinstance(name, str), 'It needs a "name".')
+    need(
+        isinstance(name, str) and _NAME.fullmatch(name) is not None,
+        'Its "name" may have only letters, digits, _ and -, at most 64 of them.',
+    )
+    need(name not in BUILT_IN, f'The name "{name}" is taken by the bot itself: choose another.')
+    need(isinstance(found.get("description", ""), str), 'Its "description" must be text.')
+    if "parameters" in found:
+        need(
+            isinstance(parameters, dict) and parameters.get("type", "object") == "object",
+            'Its "parameters" must be a JSON schema of "type": "object".',
+        )
+        assert isinstance(parameters, dict)
+        properties, required = parameters.get("properties", {}), parameters.get("required", [])
+        need(
+            isinstance(properties, dict) and all(isinstance(schema, (dict, bool)) for schema in properties.values()),
+            'The "properties" of its "parameters" must be an object with a schema for each name.',
+        )
+        need(
+            isinstance(required, list) and all(isinstance(word, str) and word in properties for word in required),
+            'The "required" of its "parameters" must be a list of names from "properties".',
+        )
+
+
+@lru_cache(maxsize=1024)
+def _description(text: str) -> dict[str, Any]:
+    found = _read(text, "description")
+    if not isinstance(found, dict):
+        raise Invalid({"description": "It must be one JSON object that describes a function."})
+    inner = found.get("function")
+    if "name" not in found and isinstance(inner, dict):  # the chat API's wrapper, which Realtime refuses
+        found = inner
+    return found
+
+
+def _read(text: str, field: str) -> Any:
+    """JSON or JSON5, to values that JSON can hold; `Invalid` with line and column."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise Invalid({field: f"{constant} is not a JSON value."})
+
+    if len(text) > LONGEST:
+        raise Invalid({field: f"It is longer than {LONGEST} characters."})
+    if not text.strip():
+        raise Invalid({field: "It is empty."})
+    try:
+        return json5.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise Invalid({field: "It is nested too deeply."}) from None
+    except ValueError as error:
+        raise Invalid({field: _where(text, str(error))}) from None
+
+
+def _where(text: str, words: str) -> str:
+    """The parser's words as a sentence. `<string>:2 Unexpected "x" at column 6` is what it says."""
+    match = re.fullmatch(r"<string>:(\d+) (.*) at column (\d+)", words, re.DOTALL)
+    if match is None:
+        return f"It is not JSON: {words}."
+    line, what, column = int(match[1]), match[2], int(match[3])
+    if what == "Unexpected end of input":
+        lines = text.rstrip().split("\n")
+        return f"It is not JSON: it ends too early, at line {len(lines)}, column {len(lines[-1])}."
+    return f"It is not JSON: {what[0].lower()}{what[1:]} at line {line}, column {column}."
+
+
+# -- The body to post -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An unquoted placeholder."""
+
+    name: str
+
+
+def check_template(text: str) -> None:
+    """`Invalid` {"template": …} unless it is JSON with placeholders; empty is good and means the default body."""
+    if text.strip():
+        _template(text)
+
+
+def body(function: Function, arguments: Json, context: ToolContext) -> Any:
+    """The JSON value to post for one call of a function."""
+    tool_name = name_of(function)
+    if not function.template.strip():
+        return {
+            "function": tool_name,
+            "arguments": dict(arguments),
+            "caller": context.caller,
+            "bot": context.bot_id,
+            "call": context.call_id,
+        }
+    schema = tool(function).get("parameters")
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    values: dict[str, Any] = {
+        **dict.fromkeys(properties or (), None),
+        **arguments,
+        "user": context.caller,
+        "function_name": tool_name,
+        "parameters": dict(arguments),
+        "bot_id": context.bot_id,
+        "call_id": context.call_id,
+    }
+    return _fill(_template(function.template), values)
+
+
+def _fill(node: Any, values: Json) -> Any:
+    if isinstance(node, _Place):
+        return values.get(node.name)
+    if isinstance(node, str):
+        return _PLACE.sub(lambda match: _text(values[match[1]]) if match[1] in values else match[0], node)
+    if isinstance(node, dict):
+        return {key: _fill(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_fill(value, values) for value in node]
+    return node
+
+
+def _text(value: Any) -> str:
+    """A value inside a string."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@lru_cache(maxsize=1024)
+def _template(text: str) -> Any:
+    """The parsed template, `_Place` where an unquoted placeholder stands.
+
+    Each becomes a string of one character that the text cannot otherwise yield, as long as it was, so that the
+    parser's lines and columns stay those of the text.
+    """
+    if len(text) > LONGEST:
+        raise Invalid({"template": f"It is longer than {LONGEST} characters."})
+    marks, places = _unused(text), {}
+
+    def replace(match: re.Match[str]) -> str:
+        if match["other"] is not None:
+            return match[0]
+        mark = next(marks, None)
+        if mark is None:
+            raise Invalid({"template": "It has too many placeholders."})
+        places[mark] = _Place(match[2])
+        return f'"{mark}"'.ljust(len(match[0]))
+
+    def settle(node: Any) -> Any:
+        if isinstance(node, str):
+            return places.get(node, node)
+        if isinstance(node, dict):
+            for key in node:
+                if key in places:
+                    raise Invalid({"template": f"{{{places[key].name}}} stands where a key must be: put it in quotes."})
+            return {key: settle(value) for key, value in node.items()}
+        return [settle(value) for value in node] if isinstance(node, list) else node
+
+    try:
+        return settle(_read(_TOKENS.sub(replace, text), "template"))
+    except Invalid as error:
+        raise Invalid({"template": _restore(error.problems["template"], places)}) from None
+
+
+def _unused(text: str) -> Iterator[str]:
+    """Private characters that neither stand in the text nor are written in it as an escape."""
+    low = text.lower()
+    return (chr(code) for code in range(0xE000, 0xF900) if chr(code) not in low and f"\\u{code:04x}" not in low)
+
+
+def _restore(sentence: str, places: dict[str, _Place]) -> str:
+    for mark, place in places.items():
+        sentence = sentence.replace(mark, place.name)
+    return sentence
+
+
+# -- The reply --------------------------------------------------------------------------
+
+
+def spoken(reply: bytes, content_type: str) -> str:
+    """What the model is told of a webhook's reply: dify's outputs or answer, else the JSON or text itself.
+
+    `ToolFailed` when dify says that its workflow failed, or when the reply is no text at all.
+    """
+    charset = re.search(r"charset\s*=\s*\"?([\w.:-]+)", content_type, re.IGNORECASE)
+    text = _decoded(reply, charset[1] if charset else "utf-8").strip()
+    if not text:
+        return "The function has finished and returned nothing."
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return _bounded(text)
+    return _bounded(_words(found))
+
+
+def _decoded(reply: bytes, charset: str) -> str:
+    try:
+        text = reply.decode(charset, "replace").removeprefix("\ufeff")
+    except (LookupError, ValueError):
+        text = reply.decode("utf-8", "replace")
+    if "\0" in text or text.count("\ufffd") > len(text) // 10:
+        raise ToolFailed("the reply is not text")
+    return text
+
+
+def _words(found: Any) -> str:
+    if isinstance(found, dict):
+        data = found.get("data")
+        if isinstance(data, dict) and "outputs" in data:  # a dify workflow
+            if data.get("status") in ("failed", "stopped"):
+                raise ToolFailed(
+                    _bounded(f"the workflow {data['status']}: {_text(data.get('error')) or 'no reason given'}")
+                )
+            return _only(data["outputs"])
+        if isinstance(found.get("answer"), str):  # a dify chat app
+            return str(found["answer"])
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+
+def _only(outputs: Any) -> str:
+    """The value of a single output, else all of them."""
+    value = next(iter(outputs.values())) if isinstance(outputs, dict) and len(outputs) == 1 else outputs
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= SPOKEN else f"{text[:SPOKEN]} … (cut off here)"
