@@ -1,0 +1,173 @@
+"""N calls through the whole path against the scripted voice in its own process.
+
+    python bench/calls.py [--calls 100] [--seconds 20] [--rate 20] [--codec PCMU] [--json FILE]
+
+Three processes on loopback: the service, the scripted voice, and this one with the phones. The bot speaks
+all the time and every phone sends, so each call costs what a busy call costs. Figures:
+
+    cpu       CPU seconds of the service (user and system) for one second of one call, while all calls are up
+    gaps      between packets of one call as the phone's kernel got them, ms
+    set-up    INVITE to 200, digest round and voice session included, ms
+    memory    growth of the service's resident memory, per call
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench.caller import Load
+from tests.real.harness import BIN, free_port
+
+SCRIPT = """speed 4
+on greet: tone 440 for 120 s "Bench"
+"""
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid: int) -> int:
+    """Resident bytes of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """The nearest-rank percentile; 0 without values."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))] if values else 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rate", type=float, default=20.0, help="calls started a second")
+    parser.add_argument("--codec", choices=["PCMU", "PCMA"], default="PCMU")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--profile", action="store_true", help="profile the service (its CPU figures then mean little)")
+    options = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, hard), hard))
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder), options)
+    width = max(map(len, figures))
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in figures.items()))
+    print(json.dumps(figures))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Start the processes, make the calls, stop the processes."""
+    (folder / "bench.txt").write_text(SCRIPT)
+    port = free_port()
+    sip = free_port(socket.SOCK_DGRAM)
+    environment = {
+        **os.environ,
+        "EXTENBOT_DATA": str(folder / "var"),
+        "EXTENBOT_DOMAIN": "127.0.0.1",
+        "EXTENBOT_SIP_LISTEN": f"udp:{sip}:interface=127.0.0.1",
+        "EXTENBOT_RTP_INTERFACE": "127.0.0.1",
+        "EXTENBOT_WEB_LISTEN": f"tcp:{port}:interface=127.0.0.1",
+        "EXTENBOT_LIMITS_CALLS": str(options.calls + 10),
+        "EXTENBOT_LIMITS_CALLS_PER_BOT": str(options.calls + 10),
+    }
+    voice = subprocess.Popen(
+        [sys.executable, "-m", "extenbot.sandbox", "--script", str(folder / "bench.txt")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    extra = ["--profile", "profile.txt", "--profiler", "cprofile", "--savestats"] if options.profile else []
+    with (folder / "log").open("w") as log:
+        service = subprocess.Popen(
+            [str(BIN / "twistd"), *extra, "-n", "--pidfile=", "extenbot"],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            assert voice.stdout is not None
+            url = voice.stdout.readline().strip()
+            while "extenbot is running" not in (folder / "log").read_text():
+                if service.poll() is not None:
+                    raise SystemExit((folder / "log").read_text())
+                time.sleep(0.1)
+            made = subprocess.run(
+                [str(BIN / "extenbot"), "bot", "add", "--name", "bench", "--ai-url", url, "--model", "bench", "--json"],
+                cwd=folder, env=environment, check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            bot = json.loads(made.stdout)
+            time.sleep(1.5)  # the running service sees the new bot within a second
+            kind, silence = (0, b"\xff" * 160) if options.codec == "PCMU" else (8, b"\xd5" * 160)
+            load = Load(
+                ("127.0.0.1", sip), bot["username"], bot["password"], options.calls, options.seconds, options.rate,
+                payload=silence, kind=kind,
+            )  # fmt: skip
+            return observe(load, service.pid, voice.pid, options)
+        finally:
+            for process in (service, voice):
+                process.terminate()
+                process.wait(30)
+            if options.profile:
+                show = "import pstats; pstats.Stats('profile.txt').sort_stats('tottime').print_stats(45)"
+                report = subprocess.run(
+                    [sys.executable, "-c", show], cwd=folder, capture_output=True, text=True, check=True
+                )
+                print(report.stdout)
+
+
+def observe(load: Load, service: int, voice: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Make the calls; CPU is measured only while all of them are up."""
+    before = memory(service)
+    marks: dict[str, tuple[float, float, float, float]] = {}
+    ramp = options.calls / options.rate + 1.5
+
+    def mark(name: str) -> None:
+        marks[name] = (time.monotonic(), cpu(service), cpu(voice), float(memory(service)))
+
+    timers = [threading.Timer(ramp, mark, ["from"]), threading.Timer(options.seconds - 0.5, mark, ["to"])]
+    for timer in timers:
+        timer.start()
+    phones = load.run(options.seconds + ramp + 30)
+    for timer in timers:
+        timer.join()
+    good = [phone for phone in phones if not phone.failed]
+    steady = marks["to"][0] - marks["from"][0]
+    gaps = [gap / 1e6 for phone in good for gap in phone.gaps]
+    return {
+        "calls": len(phones),
+        "failed": len(phones) - len(good),
+        "reasons": sorted({phone.failed for phone in phones if phone.failed}),
+        "codec": options.codec,
+        "cpu ms per call-second": round(1000 * (marks["to"][1] - marks["from"][1]) / steady / len(phones), 2),
+        "cpu of the voice, the same": round(1000 * (marks["to"][2] - marks["from"][2]) / steady / len(phones), 2),
+        "gaps ms p50 p99 max": [round(percentile(gaps, p), 1) for p in (50, 99, 100)],
+        "gaps over 40 ms, %": round(100 * sum(gap > 40 for gap in gaps) / max(1, len(gaps)), 3),
+        "set-up ms p50 p99": [round(percentile([1000 * phone.set_up for phone in good], p), 1) for p in (50, 99)],
+        "first audio ms p50 p99": [
+            round(percentile([1000 * phone.first_audio for phone in good], p), 1) for p in (50, 99)
+        ],
+        "packets lost": sum(phone.lost for phone in good),
+        "packets received": sum(phone.received for phone in good),
+        "memory KiB per call": round((marks["to"][3] - before) / 1024 / len(phones), 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

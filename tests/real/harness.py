@@ -1,0 +1,228 @@
+"""The service and real phones as processes on loopback, for tests that wait for events and never sleep."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.trial.unittest import SynchronousTestCase
+
+BIN = Path(sys.executable).parent
+T = TypeVar("T")
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, host: str = "127.0.0.1") -> int:
+    """A port nobody uses now."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(what: str, look: Callable[[], T | None], timeout: float = 30.0) -> T:
+    """Look again and again until there is something; for what can only be polled, such as another process's records."""
+    end = time.monotonic() + timeout
+    while (found := look()) is None:
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {timeout:g} s")
+        time.sleep(0.05)
+    return found
+
+
+class Process:
+    """A program whose output is read as it comes. It is ended with the test."""
+
+    def __init__(self, test: SynchronousTestCase, command: list[str], **options: Any) -> None:
+        self.output = ""
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", bufsize=1, **options,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        test.addCleanup(self.stop)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._news:
+                self.output += line
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def wait_for(self, pattern: str, timeout: float = 30.0) -> re.Match[str]:
+        """Wait until the output matches."""
+        end = time.monotonic() + timeout
+        with self._news:
+            while not (match := re.search(pattern, self.output)):
+                left = end - time.monotonic()
+                if left <= 0 or not (self._reader.is_alive() or self.process.poll() is None):
+                    raise AssertionError(f"no {pattern!r} in the output:\n{self.output[-4000:]}")
+                self._news.wait(min(left, 1.0))
+        return match
+
+    def stop(self, timeout: float = 15.0) -> int:
+        """End it and wait for its last words; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"did not end on SIGTERM:\n{self.output[-4000:]}") from None
+        self._reader.join(5)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        return self.process.returncode
+
+
+class Service(Process):
+    """`twistd -n extenbot` in a folder of its own, on ports of its own."""
+
+    def __init__(self, test: SynchronousTestCase, folder: Path | None = None, **environment: str) -> None:
+        self.folder = folder or Path(test.mktemp()).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.sip = free_port(socket.SOCK_DGRAM)
+        self.web = free_port()
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("EXTENBOT_")},
+            "EXTENBOT_DATA": str(self.folder / "var"),
+            "EXTENBOT_DOMAIN": "127.0.0.1",
+            "EXTENBOT_SIP_LISTEN": f"udp:{self.sip}:interface=127.0.0.1",
+            "EXTENBOT_RTP_INTERFACE": "127.0.0.1",
+            "EXTENBOT_WEB_LISTEN": f"tcp:{self.web}:interface=127.0.0.1",
+            **environment,
+        }
+        command = [str(BIN / "twistd"), "-n", "--pidfile=", "--logfile=-", "extenbot"]
+        super().__init__(test, command, cwd=self.folder, env=self.environment)
+        self.wait_for("extenbot is running")
+        test.addCleanup(self.check, test)
+
+    def check(self, test: SynchronousTestCase) -> None:
+        """Nothing may have gone wrong unseen."""
+        test.assertNotRegex(self.output, r"Traceback|Unhandled")
+
+    def command(self, *words: str) -> Any:
+        """Run `extenbot WORDS --json` on the same database."""
+        done = subprocess.run(
+            [str(BIN / "extenbot"), *words, "--json"],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise AssertionError(f"extenbot {' '.join(words)}: {done.stderr}")
+        return json.loads(done.stdout)
+
+    def calls(self, count: int = 1, timeout: float = 30.0) -> list[dict[str, Any]]:
+        """The last calls with all that is known of them, once there are `count`."""
+
+        def look() -> list[Any] | None:
+            found = self.command("call", "list")
+            return found if len(found) >= count else None
+
+        found = until(f"{count} call records", look, timeout)
+        return [self.command("call", "show", call["id"]) for call in found]
+
+
+class Baresip:
+    """baresip without sound hardware: plays a WAV into its calls and records what it hears."""
+
+    def __init__(
+        self, test: SynchronousTestCase, account: str, source: Path, host: str = "127.0.0.7", codecs: str = "PCMU,PCMA"
+    ) -> None:
+        self.folder = Path(test.mktemp()).absolute()
+        (self.folder / "rec").mkdir(parents=True)
+        control = free_port(host=host)
+        modules = "\n".join(
+            f"module {name}.so" for name in ("stdio", "g711", "aufile", "ausine", "uuid", "sndfile", "aubridge")
+        )
+        (self.folder / "config").write_text(
+            f"""sip_listen {host}:{free_port(socket.SOCK_DGRAM, host)}
+audio_player aubridge,nil
+audio_source aufile,{source}
+audio_alert aubridge,nil2
+ausrc_srate 8000
+auplay_srate 8000
+ausrc_channels 1
+auplay_channels 1
+rtp_ports 34000-34900
+module_path /usr/lib/baresip/modules
+{modules}
+module_tmp account.so
+module_app menu.so
+module_app ctrl_tcp.so
+ctrl_tcp_listen {host}:{control}
+snd_path {self.folder}/rec
+ring_aufile none
+ringback_aufile none
+"""
+        )
+        (self.folder / "accounts").write_text(f"{account};audio_codecs={codecs}\n")
+        (self.folder / "contacts").write_text("")
+        (self.folder / "uuid").write_text("00000000-0000-0000-0000-000000000001\n")
+        self.process = Process(test, ["baresip", "-4", "-f", str(self.folder)])
+        self._socket: socket.socket = until("baresip's control port", lambda: self._connect(host, control))
+        test.addCleanup(self._socket.close)
+        self._buffer = b""
+        self.events: list[dict[str, Any]] = []
+
+    def _connect(self, host: str, port: int) -> socket.socket | None:
+        try:
+            return socket.create_connection((host, port), timeout=1)
+        except OSError:
+            return None
+
+    def do(self, command: str, parameters: str = "") -> None:
+        """Send one command (a netstring of JSON)."""
+        text = json.dumps({"command": command, "params": parameters, "token": command})
+        self._socket.sendall(f"{len(text)}:{text},".encode())
+
+    def wait_for(self, kind: str, timeout: float = 30.0) -> dict[str, Any]:
+        """Wait for the next event of this type, such as CALL_ESTABLISHED."""
+        end = time.monotonic() + timeout
+        while True:
+            message = self._next(end, kind)
+            if message.get("event"):
+                self.events.append(message)
+                if message.get("type") == kind:
+                    return message
+
+    def _next(self, end: float, kind: str) -> dict[str, Any]:
+        while True:
+            head, colon, rest = self._buffer.partition(b":")
+            if colon and len(rest) > int(head):
+                body, self._buffer = rest[: int(head)], rest[int(head) + 1 :]
+                message: dict[str, Any] = json.loads(body)
+                return message
+            left = end - time.monotonic()
+            if left <= 0:
+                seen = [event.get("type") for event in self.events]
+                raise AssertionError(f"baresip: no {kind}, only {seen}\n{self.process.output[-3000:]}")
+            self._socket.settimeout(left)
+            try:
+                data = self._socket.recv(65536)
+            except TimeoutError:
+                continue
+            if not data:
+                raise AssertionError(f"baresip is gone:\n{self.process.output[-3000:]}")
+            self._buffer += data
+
+    def recording(self, side: str = "dec") -> Path:
+        """What it heard (dec) or said (enc), after the call."""
+        return until(f"baresip's {side} recording", lambda: next(iter((self.folder / "rec").glob(f"*{side}*")), None))
