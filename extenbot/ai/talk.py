@@ -400,7 +400,8 @@ class Talk:
             elif refusals.transient(error):
                 self._retry(turn, 0)
         elif status == "completed":
-            if turn.items or any(word(item, "type") != "message" for item in _objects(response, "output")):
+            others = any(word(item, "type") != "message" for item in _objects(response, "output"))
+            if turn.items or turn.calls or others:
                 self._retried = False
             else:  # a silent bot: models do that when history makes them answer in text
                 self._retry(turn, 0)

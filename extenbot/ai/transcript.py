@@ -39,12 +39,13 @@ class Transcript:
 
     def __init__(self) -> None:
         self._items: dict[str, _Item] = {}
-        self._before: dict[str, str] = {}
+        self._before: dict[str, str] = {}  # every item in order of arrival: the one that it stands behind, or ""
 
     def began(self, item: str, speaker: str, at: float) -> None:
         """Someone began to speak, `at` seconds into the call; what is known already stays."""
         if item not in self._items:
             self._items[item] = _Item(speaker, at)
+            self._before.setdefault(item, "")
 
     def placed(self, item: str, previous: str) -> None:
         """`item` stands right behind `previous` in the conversation (empty: not said)."""
@@ -101,14 +102,11 @@ class Transcript:
 
     def _order(self) -> list[str]:
         """Every item, each behind the one that it names; those that name none in order of arrival."""
-        names = list(dict.fromkeys((*self._before, *self._items)))
-        known = set(names)
         behind: dict[str, list[str]] = {}
-        for name in names:
-            previous = self._before.get(name, "")
-            behind.setdefault(previous if previous in known and previous != name else "", []).append(name)
+        for name, previous in self._before.items():
+            behind.setdefault(previous if previous in self._before else "", []).append(name)
         found: dict[str, None] = {}
-        for start in (*behind.pop("", ()), *names):  # the rest: those who name each other in a circle
+        for start in (*behind.pop("", ()), *self._before):  # the rest: those who name each other in a circle
             stack = [start]
             while stack:
                 name = stack.pop()
