@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isfinite
 from typing import Any, NoReturn
 
 import json5
@@ -29,8 +30,11 @@ import json5
 from extenbot.errors import Invalid, ToolFailed
 from extenbot.interfaces import Function, Json, ToolContext
 
-LONGEST = 32 * 1024
+LONGEST = 16 * 1024
 """Characters in a description or a template."""
+
+DEEPEST = 32
+"""Levels of objects and lists in either."""
 
 SPOKEN = 8000
 """Characters of a reply that the model is given."""
@@ -57,7 +61,10 @@ BUILT_IN: frozenset[str] = TRANSFERS | {END_CALL["name"]}
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLACE = re.compile(r"\{[ \t]*([^\W\d][\w.-]*)[ \t]*\}")
 _TOKENS = re.compile(
-    r'(?P<other>"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|//[^\n]*|/\*.*?\*/)|' + _PLACE.pattern, re.DOTALL
+    # A string or comment that is not closed reaches to the end: searched once, not again from each of its characters.
+    r'(?P<other>"(?:\\.|[^"\\])*(?:"|\\?\Z)|\'(?:\\.|[^\'\\])*(?:\'|\\?\Z)|//[^\n]*|/\*.*?(?:\*/|\Z))|'
+    + _PLACE.pattern,
+    re.DOTALL,
 )
 
 
@@ -67,7 +74,8 @@ _TOKENS = re.compile(
 def tool(function: Function) -> Json:
     """The Realtime tool of a function, its description unchanged but for what must be there."""
     if not function.description.strip():
-        return {"type": "function", "name": function.name, "parameters": {"type": "object", "properties": {}}}
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", function.name)[:64]
+        return {"type": "function", "name": name, "parameters": {"type": "object", "properties": {}}}
     return {"type": "function", **_description(function.description)}
 
 
@@ -121,22 +129,45 @@ def _description(text: str) -> dict[str, Any]:
     return found
 
 
-def _read(text: str, field: str) -> Any:
-    """JSON or JSON5, to values that JSON can hold; `Invalid` with line and column."""
+def _read(text: str, field: str, shown: str = "") -> Any:
+    """JSON or JSON5, to values that JSON can hold; `Invalid` with line and column, in `shown` if that is not `text`."""
 
     def refuse(constant: str) -> NoReturn:
         raise Invalid({field: f"{constant} is not a JSON value."})
 
+    def finite(number: str) -> float:
+        return value if isfinite(value := float(number)) else refuse(number)
+
+    too_deep = f"It is nested more than {DEEPEST} levels deep."
     if len(text) > LONGEST:
         raise Invalid({field: f"It is longer than {LONGEST} characters."})
     if not text.strip():
         raise Invalid({field: "It is empty."})
     try:
-        return json5.loads(text, parse_constant=refuse)
+        try:  # json5 is a thousand times slower
+            found = json.loads(text, parse_constant=refuse, parse_float=finite)
+        except ValueError:
+            found = json5.loads(text, parse_constant=refuse, parse_float=finite)
     except RecursionError:
-        raise Invalid({field: "It is nested too deeply."}) from None
+        raise Invalid({field: too_deep}) from None
     except ValueError as error:
-        raise Invalid({field: _where(text, str(error))}) from None
+        raise Invalid({field: _where(shown or text, str(error))}) from None
+    if _depth(found) > DEEPEST:
+        raise Invalid({field: too_deep})
+    return found
+
+
+def _depth(node: Any) -> int:
+    depth, level = 0, [node]
+    while level:
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        depth += 1
+    return depth - 1
 
 
 def _where(text: str, words: str) -> str:
@@ -144,11 +175,13 @@ def _where(text: str, words: str) -> str:
     match = re.fullmatch(r"<string>:(\d+) (.*) at column (\d+)", words, re.DOTALL)
     if match is None:
         return f"It is not JSON: {words}."
-    line, what, column = int(match[1]), match[2], int(match[3])
-    if what == "Unexpected end of input":
+    line, column = int(match[1]), int(match[3])
+    lines = text.split("\n")
+    if match[2].startswith("Unexpected end"):
         lines = text.rstrip().split("\n")
         return f"It is not JSON: it ends too early, at line {len(lines)}, column {len(lines[-1])}."
-    return f"It is not JSON: {what[0].lower()}{what[1:]} at line {line}, column {column}."
+    found = lines[line - 1][column - 1 : column] if line <= len(lines) else ""
+    return f"It is not JSON: unexpected {found or 'end of line'} at line {line}, column {column}."
 
 
 # -- The body to post -------------------------------------------------------------------
@@ -241,22 +274,13 @@ def _template(text: str) -> Any:
             return {key: settle(value) for key, value in node.items()}
         return [settle(value) for value in node] if isinstance(node, list) else node
 
-    try:
-        return settle(_read(_TOKENS.sub(replace, text), "template"))
-    except Invalid as error:
-        raise Invalid({"template": _restore(error.problems["template"], places)}) from None
+    return settle(_read(_TOKENS.sub(replace, text), "template", text))
 
 
 def _unused(text: str) -> Iterator[str]:
     """Private characters that neither stand in the text nor are written in it as an escape."""
     low = text.lower()
     return (chr(code) for code in range(0xE000, 0xF900) if chr(code) not in low and f"\\u{code:04x}" not in low)
-
-
-def _restore(sentence: str, places: dict[str, _Place]) -> str:
-    for mark, place in places.items():
-        sentence = sentence.replace(mark, place.name)
-    return sentence
 
 
 # -- The reply --------------------------------------------------------------------------
@@ -280,9 +304,10 @@ def spoken(reply: bytes, content_type: str) -> str:
 
 def _decoded(reply: bytes, charset: str) -> str:
     try:
-        text = reply.decode(charset, "replace").removeprefix("\ufeff")
+        text = reply.decode(charset, "replace")
     except (LookupError, ValueError):
         text = reply.decode("utf-8", "replace")
+    text = text.removeprefix("\ufeff")
     if "\0" in text or text.count("\ufffd") > len(text) // 10:
         raise ToolFailed("the reply is not text")
     return text

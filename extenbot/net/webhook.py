@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import treq
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
-from twisted.web.client import RequestTransmissionFailed, ResponseFailed
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import RequestTransmissionFailed, ResponseDone, ResponseFailed
 from twisted.web.error import SchemeNotSupported
+from twisted.web.http import PotentialDataLoss
 
 from extenbot.errors import ToolFailed
 
@@ -18,8 +20,31 @@ TIMEOUT = 10.0
 LIMIT = 64 * 1024
 
 
-class _TooLarge(Exception):
-    """The reply passed its limit."""
+class _Reply(Protocol):
+    """Gathers a reply. Cancelling `done`, or a byte too many, closes the connection."""
+
+    def __init__(self, limit: int) -> None:
+        self.data = bytearray()
+        self.done: Deferred[bytes] = Deferred(lambda _done: self._close())
+        self._limit = limit
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+        if len(self.data) > self._limit and not self.done.called:
+            self._close()
+            self.done.errback(ToolFailed(f"the webhook's reply is larger than {self._limit // 1024} KiB"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.done.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(bytes(self.data))
+        else:
+            self.done.errback(reason)
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
 
 
 async def post(
@@ -30,7 +55,7 @@ async def post(
     limit: int = LIMIT,
     *,
     client: Any = treq,
-    clock: Any = None,
+    clock: Any = None,  # IReactorTime
 ) -> tuple[int, str, bytes]:
     """Post `body` as JSON; status, content type and reply, within `timeout` seconds and `limit` bytes in all.
 
@@ -38,17 +63,16 @@ async def post(
     """
     if clock is None:
         from twisted.internet import reactor as clock
-    exchange = Deferred.fromCoroutine(_exchange(client, url, token, body, limit))
+
+    def late(_result: object, seconds: float) -> NoReturn:
+        raise ToolFailed(f"the webhook has not answered within {seconds:g} seconds")
+
     try:
-        return await exchange.addTimeout(timeout, clock)
-    except TimedOut:
-        raise ToolFailed(f"the webhook has not answered within {timeout:g} seconds") from None
-    except _TooLarge:
-        raise ToolFailed(f"the webhook's reply is larger than {limit // 1024} KiB") from None
-    except DNSLookupError:
-        raise ToolFailed("the webhook's host name is not known") from None
+        return await Deferred.fromCoroutine(_exchange(client, url, token, body, limit)).addTimeout(timeout, clock, late)
+    except DNSLookupError as error:
+        raise ToolFailed("the webhook's host name is not known") from error
     except ConnectError as error:
-        raise ToolFailed(f"the webhook cannot be reached: {type(error).__doc__ or error}") from error
+        raise ToolFailed(f"the webhook cannot be reached: {str(error).partition(':')[0].strip('.')}") from error
     except (ResponseFailed, RequestTransmissionFailed, ConnectionClosed) as error:
         raise ToolFailed("the webhook has broken off the connection") from error
     except (SchemeNotSupported, ValueError) as error:
@@ -59,15 +83,9 @@ async def _exchange(client: Any, url: str, token: str, body: Any, limit: int) ->
     headers = {b"Content-Type": b"application/json", b"Accept": b"application/json, text/plain;q=0.9, */*;q=0.1"}
     if token:
         headers[b"Authorization"] = b"Bearer " + token.encode()
-    data = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+    data = json.dumps(body).encode()
     response = await client.post(url, data=data, headers=headers, allow_redirects=False, unbuffered=True)
-    reply = bytearray()
-
-    def collect(part: bytes) -> None:
-        reply.extend(part)
-        if len(reply) > limit:
-            raise _TooLarge
-
-    await treq.collect(response, collect)
+    reply = _Reply(limit)
+    response.deliverBody(reply)
     kinds = response.headers.getRawHeaders("content-type") or [""]
-    return response.code, kinds[-1], bytes(reply)
+    return response.code, kinds[-1], await reply.done
