@@ -107,7 +107,11 @@ class Database:
             parsed = make_url(url)
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
-            engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+            engine = create_engine(
+                parsed,
+                pool_pre_ping=parsed.get_backend_name() != "sqlite",
+                hide_parameters=True,  # errors are logged, and what is written is nobody's business
+            )
         except (ArgumentError, NoSuchModuleError, ValueError) as error:
             raise CannotStart(f"The database URL cannot be used: {error}.") from error
         except ImportError as error:

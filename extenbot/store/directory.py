@@ -105,4 +105,7 @@ class Directory:
             if before.bots.get(bot_id) != snapshot.bots.get(bot_id)
         )
         if changes and self.on_changed is not None:
-            self.on_changed(changes)
+            try:
+                self.on_changed(changes)
+            except Exception:  # noqa: BLE001 — who listens must not stop the directory
+                self.log.failure("A change of the bots was not taken up")

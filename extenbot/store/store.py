@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from extenbot.interfaces import Bot, CallRecord
@@ -34,12 +35,18 @@ _THREADS = 4
 class Records:
     """Implements `interfaces.Records`."""
 
+    log = Logger()
+
     def __init__(self, calls: Calls, writing: Writing) -> None:
         self._calls = calls
         self._writing = writing
 
     def save(self, record: CallRecord) -> None:
-        self._writing.put(("call", record.id), partial(self._calls.write, record))
+        self._writing.put(("call", record.id), partial(self._write, record))
+
+    def _write(self, record: CallRecord) -> None:
+        if not self._calls.write(record):
+            self.log.warn("The account of call {id} is gone, and its record with it", id=record.id)
 
 
 class SavedBindings:
@@ -115,6 +122,10 @@ class Store:
         self.directory.stop()
         await self._writing.stop()
         self._pool.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database: enough where `start` was never called."""
         self._database.close()
 
     def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Deferred[T]:

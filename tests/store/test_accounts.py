@@ -1,0 +1,68 @@
+"""Accounts, and who is logged in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from extenbot.errors import Invalid
+from extenbot.settings import Settings
+from extenbot.store.accounts import SESSION_LIFE, Accounts
+from extenbot.store.bots import Bots
+from extenbot.store.database import Database
+
+
+class AccountsTest(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.database = Database(Settings(data=Path(self.mktemp())))
+        self.addCleanup(self.database.close)
+        self.time = 1_900_000_000.0
+        self.accounts = Accounts(self.database, lambda: self.time)
+        self.account = self.accounts.add("You@Example.org", "correct horse", admin=True)
+
+    def test_log_in(self) -> None:
+        """The right password lets in, whatever the case of the email; nothing else does."""
+        self.assertEqual(self.accounts.check("you@EXAMPLE.org ", "correct horse"), self.account)
+        self.assertTrue(self.account.admin)
+        for email, password in (("you@example.org", "Correct horse"), ("you@example.org", ""), ("me@example.org", "x")):
+            self.assertIsNone(self.accounts.check(email, password))
+
+    def test_hash(self) -> None:
+        """The password is kept as argon2 only."""
+        with self.database.read() as connection:
+            kept = connection.exec_driver_sql("select password_hash from accounts").scalar_one()
+        self.assertTrue(kept.startswith("$argon2id$"))
+
+    def test_taken(self) -> None:
+        """One account an email."""
+        with self.assertRaises(Invalid) as caught:
+            self.accounts.add("YOU@example.org", "another horse")
+        self.assertEqual(list(caught.exception.problems), ["email"])
+        self.assertEqual(self.accounts.all(), [self.account])
+
+    def test_session(self) -> None:
+        """A login lasts two weeks or until log-out, and its cookie is not in the database."""
+        token = self.accounts.open_session(self.account.id)
+        self.assertEqual(self.accounts.session(token), self.account)
+        self.assertIsNone(self.accounts.session(token + "x"))
+        self.assertIsNone(self.accounts.session(""))
+        with self.database.read() as connection:
+            self.assertNotEqual(connection.exec_driver_sql("select token_hash from sessions").scalar_one(), token)
+        self.time += SESSION_LIFE
+        self.assertIsNone(self.accounts.session(token))
+        other = self.accounts.open_session(self.account.id)  # which also clears away what has expired
+        with self.database.read() as connection:
+            self.assertEqual(connection.exec_driver_sql("select count(*) from sessions").scalar_one(), 1)
+        self.accounts.close_session(other)
+        self.assertIsNone(self.accounts.session(other))
+
+    def test_remove(self) -> None:
+        """With an account go its bots and its logins."""
+        token = self.accounts.open_session(self.account.id)
+        bots = Bots(self.database)
+        bots.add(self.account.id, {"name": "Ada"})
+        self.assertTrue(self.accounts.remove(self.account.id))
+        self.assertFalse(self.accounts.remove(self.account.id))
+        self.assertEqual(bots.all(), [])
+        self.assertIsNone(self.accounts.session(token))

@@ -1,0 +1,250 @@
+"""Bots and functions, and the directory that calls go by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from extenbot.errors import CannotStart, Invalid
+from extenbot.interfaces import Function
+from extenbot.store.directory import POLL, Change
+from tests.store.examples import BINDING
+from tests.store.inline import InlinePool, InlineReactor, open_store
+
+
+class Kept(SynchronousTestCase):
+    """A store with one account; `self.other` is the same database as another process has it."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.reactor, self.pool = InlineReactor(), InlinePool()
+        self.store = open_store(self.folder, self.reactor, self.pool)
+        self.other = open_store(self.folder)
+        self.addCleanup(self.store.close)
+        self.addCleanup(self.other.close)
+        self.account = self.store.accounts.add("you@example.org", "correct horse")
+        self.bots = self.store.bots
+
+    def add(self, **values: Any) -> Any:
+        return self.other.bots.add(self.account.id, {"name": "Ada"} | values)
+
+
+class BotsTest(Kept):
+    def test_generated(self) -> None:
+        """Username and password are made up; the local voice serves until something else is said."""
+        bot = self.add()
+        self.assertEqual((len(bot.username), len(bot.password), bot.model), (10, 24, "sandbox"))
+        self.assertEqual(self.bots.get(bot.id), bot)
+        self.assertEqual(self.add(token="sk-x").model, "gpt-realtime")
+        self.assertEqual(self.add(ai_url="ws://127.0.0.1/").voice, "marin")
+
+    def test_all_fields(self) -> None:
+        """What is given comes back, secrets too."""
+        given = {
+            "kind": "registrant",
+            "username": "100",
+            "password": "from-the-pbx",
+            "domain": "pbx.example.org",
+            "model": "m",
+            "voice": "v",
+            "token": "sk-x",
+            "ai_url": "wss://example.org/",
+            "instruction": "Be short.\nBe kind.",
+            "welcome": "Hello",
+            "transfer_uri": "tel:100",
+            "enabled": False,
+        }
+        bot = self.bots.get(self.add(**given).id)
+        self.assertEqual({field: getattr(bot, field) for field in given}, given)
+
+    def test_unique_usernames(self) -> None:
+        """A username that we give out names one bot; two PBXs may both have given out 100."""
+        first = self.add(username="bob")
+        with self.assertRaises(Invalid) as caught:
+            self.add(username="bob")
+        self.assertEqual(list(caught.exception.problems), ["username"])
+        second = self.add(username="rob")
+        with self.assertRaises(Invalid):
+            self.bots.edit(second.id, {"username": "bob"})
+        self.assertEqual(self.bots.edit(first.id, {"username": "bob", "name": "Bob"}).name, "Bob")  # type: ignore[union-attr]
+        for _ in range(2):
+            self.add(kind="registrant", username="bob", password="x", domain="pbx.example.org")
+
+    def test_edit(self) -> None:
+        """What is not given stays, and a wrong edit changes nothing."""
+        bot = self.add(token="sk-x", welcome="Hello")
+        self.bots.edit(bot.id, {"welcome": "Good day"})
+        with self.assertRaises(Invalid):
+            self.bots.edit(bot.id, {"welcome": "Lost", "transfer_uri": "nowhere"})
+        found = self.bots.get(bot.id)
+        assert found is not None
+        self.assertEqual((found.welcome, found.token, found.password), ("Good day", "sk-x", bot.password))
+        self.assertIsNone(self.bots.edit("gone", {"welcome": "x"}))
+
+    def test_strangers(self) -> None:
+        """A bot is found by its own account only, when an account is given."""
+        bot, other = self.add(), self.store.accounts.add("b@example.org", "correct horse")
+        self.assertEqual(self.bots.get(bot.id, self.account.id), bot)
+        self.assertIsNone(self.bots.get(bot.id, other.id))
+        self.assertEqual(self.bots.all(other.id), [])
+
+    def test_find(self) -> None:
+        """By id, username or name; several of one name are all found."""
+        first, second = self.add(username="bob"), self.add()
+        for text, found in ((first.id, [first]), ("bob", [first]), ("Ada", [first, second]), ("nobody", [])):
+            self.assertEqual(self.bots.find(text), found)
+
+    def test_functions(self) -> None:
+        """A function comes with the bots it is linked to, its token in clear."""
+        bot = self.add()
+        made = self.other.functions.add(
+            self.account.id, Function("", "order", "http://127.0.0.1/", "bearer", "{}", "{}"), [bot.id, bot.id]
+        )
+        found = self.bots.get(bot.id)
+        assert found is not None
+        self.assertEqual(found.functions, (made,))
+        self.assertEqual(self.store.functions.all(), [(made, self.account.id, (bot.id,))])
+        with self.assertRaises(Invalid):
+            self.other.functions.add(self.account.id, Function("", "order", "http://127.0.0.1/"))
+        self.assertTrue(self.store.functions.remove(made.id))
+        self.assertEqual(self.bots.get(bot.id), bot)
+
+    def test_renamed_bindings(self) -> None:
+        """Contacts that were registered with the old username are forgotten with it."""
+        bot = self.add(username=BINDING.username)
+        self.store.bindings.save(bot.username, [BINDING])
+        self.bots.edit(bot.id, {"name": "Bea"})
+        self.assertEqual(self.store.bindings.load(), {bot.username: (BINDING,)})
+        self.bots.edit(bot.id, {"username": "1000000002"})
+        self.assertEqual(self.store.bindings.load(), {})
+
+
+class DirectoryTest(Kept):
+    def setUp(self) -> None:
+        super().setUp()
+        self.changes: list[Change] = []
+        self.store.directory.on_changed = self.changes.extend
+        self.successResultOf(self._start())
+
+    def _start(self) -> Any:
+        return Deferred.fromCoroutine(self.store.start())
+
+    def tearDown(self) -> None:
+        self.store.directory.stop()
+
+    def test_another_process(self) -> None:
+        """A bot made, changed and removed by a command is known within a second."""
+        bot = self.add()
+        self.assertIsNone(self.store.directory.by_id(bot.id))
+        self.reactor.advance(POLL)
+        self.assertEqual(self.store.directory.by_id(bot.id), bot)
+        self.assertEqual(self.store.directory.by_username(bot.username), bot)
+        edited = self.other.bots.edit(bot.id, {"username": "bob", "enabled": False})
+        self.reactor.advance(POLL)
+        self.assertIsNone(self.store.directory.by_username(bot.username))
+        self.assertEqual(self.store.directory.by_username("bob"), edited)  # found although it is switched off
+        self.other.bots.remove(bot.id)
+        self.reactor.advance(POLL)
+        self.assertIsNone(self.store.directory.by_id(bot.id))
+        self.assertEqual(self.changes, [(None, bot), (bot, edited), (edited, None)])
+
+    def test_functions_and_accounts(self) -> None:
+        """A new function of a bot is known, and an account that goes takes its bots along."""
+        bot = self.add()
+        self.other.functions.add(self.account.id, Function("", "order", "http://127.0.0.1/"), [bot.id])
+        self.reactor.advance(POLL)
+        self.assertEqual([f.name for f in self.store.directory.by_id(bot.id).functions], ["order"])  # type: ignore[union-attr]
+        self.other.accounts.remove(self.account.id)
+        self.reactor.advance(POLL)
+        self.assertEqual(self.store.directory.all(), [])
+
+    def test_unchanged(self) -> None:
+        """Bots that nobody touched are the same objects, and nothing is said about them."""
+        bot = self.add()
+        self.reactor.advance(POLL)
+        before = self.store.directory.by_id(bot.id)
+        self.add(name="Bea")
+        self.changes.clear()
+        self.reactor.advance(POLL)
+        self.assertIs(self.store.directory.by_id(bot.id), before)
+        self.assertEqual([change.after.name for change in self.changes if change.after], ["Bea"])
+
+    def test_registrants(self) -> None:
+        """The username of a registrant is another PBX's: nobody gets in with it here."""
+        bot = self.add(kind="registrant", username="100", password="secret", domain="pbx.example.org")
+        self.reactor.advance(POLL)
+        self.assertIsNone(self.store.directory.by_username("100"))
+        self.assertEqual(self.store.directory.by_id(bot.id), bot)
+
+    def test_own_changes(self) -> None:
+        """What a page changes is in force when the page comes back."""
+        bot = self.successResultOf(
+            Deferred.fromCoroutine(self.store.change(self.bots.add, self.account.id, {"name": "Ada"}))
+        )
+        self.assertEqual(self.store.directory.by_id(bot.id), bot)
+
+    def test_database_away(self) -> None:
+        """While the database is away calls go on, and the log says so once."""
+        bot = self.add()
+        self.reactor.advance(POLL)
+        self.pool.broken = OperationalError("select", None, Exception("disk on fire"))
+        for _ in range(3):
+            self.reactor.advance(POLL)
+        self.assertEqual(self.store.directory.by_id(bot.id), bot)
+        self.pool.broken = None
+        self.other.bots.remove(bot.id)
+        self.reactor.advance(POLL)
+        self.assertEqual(self.store.directory.all(), [])
+
+    def test_listener_that_fails(self) -> None:
+        """A fault in who listens does not keep the directory from going on."""
+
+        def fail(_changes: object) -> None:
+            raise ZeroDivisionError
+
+        self.store.directory.on_changed = fail
+        bot = self.add()
+        self.reactor.advance(POLL)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.other.bots.remove(bot.id)
+        self.reactor.advance(POLL)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.store.directory.all(), [])
+
+
+class Demo(SynchronousTestCase):
+    def test_first_start_only(self) -> None:
+        """The first start makes an account and a bot on the local voice, later ones nothing."""
+        folder = Path(self.mktemp())
+        store = open_store(folder)
+        first = store.seed_demo()
+        assert first is not None
+        email, password, bot = first
+        self.assertEqual((email, bot.model, bot.kind, bot.name), ("demo@localhost", "sandbox", "registrar", "Demo"))
+        self.assertIsNotNone(store.accounts.check(email, password))
+        self.assertEqual(store.directory.by_username(bot.username), bot)
+        self.assertIsNone(store.seed_demo())
+        store.close()
+        again = open_store(folder)
+        self.assertIsNone(again.seed_demo())
+        self.assertEqual(again.directory.all(), [bot])
+        again.bots.remove(bot.id)
+        self.assertIsNone(again.seed_demo())
+        again.close()
+
+    def test_a_key_too_few(self) -> None:
+        """A bot whose secrets no key fits stops the start, by name."""
+        folder = Path(self.mktemp())
+        store = open_store(folder)
+        demo = store.seed_demo()
+        assert demo is not None
+        with store._database.write() as connection:
+            connection.exec_driver_sql("update bots set token_sealed = 'gAAAAAB'")
+        store.close()
+        with self.assertRaises(CannotStart) as caught:
+            open_store(folder)
+        self.assertIn("Demo", str(caught.exception))

@@ -1,0 +1,167 @@
+"""What is good input, field by field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from extenbot.errors import Invalid
+from extenbot.interfaces import Bot, Function
+from extenbot.store import fields
+
+GOOD = Bot(id="1", account_id="a", name="Ada", kind="registrar", username="1000000001", password="long-enough")
+OUT = replace(GOOD, kind="registrant", domain="pbx.example.org:5080", username="100", password="x")
+
+
+class Fields(SynchronousTestCase):
+    def problems(self, bot: Bot) -> dict[str, str]:
+        with self.assertRaises(Invalid) as caught:
+            fields.checked_bot(bot)
+        return dict(caught.exception.problems)
+
+    def test_good(self) -> None:
+        """A plain bot of each kind is taken as it is."""
+        self.assertEqual(fields.checked_bot(GOOD), GOOD)
+        self.assertEqual(fields.checked_bot(OUT), OUT)
+
+    def test_settled_form(self) -> None:
+        """Spaces around, Windows line ends and capitals in a domain do not matter."""
+        bot = fields.checked_bot(replace(OUT, name="  Ada ", domain=" PBX.example.ORG ", instruction="a\r\nb\rc"))
+        self.assertEqual((bot.name, bot.domain, bot.instruction), ("Ada", "pbx.example.org", "a\nb\nc"))
+
+    def test_wrong_fields(self) -> None:
+        """Every wrong value is told at its field, and at no other."""
+        wrong: list[tuple[Bot, str, object]] = [
+            (GOOD, "name", ""),
+            (GOOD, "name", "x" * 101),
+            (GOOD, "name", "two\nlines"),
+            (GOOD, "kind", "peer"),
+            (GOOD, "username", ""),
+            (GOOD, "username", "with space"),
+            (GOOD, "username", "a@b"),
+            (GOOD, "username", "openai"),
+            (GOOD, "username", "70000000000"),
+            (GOOD, "username", "x" * 65),
+            (GOOD, "password", ""),
+            (GOOD, "password", "short"),
+            (GOOD, "password", GOOD.username),
+            (GOOD, "password", "with\x00nul"),
+            (GOOD, "token", "with space"),
+            (GOOD, "token", "line\r\nX-Injected: 1"),
+            (GOOD, "ai_url", "https://example.org"),
+            (GOOD, "ai_url", "wss://"),
+            (GOOD, "ai_url", "wss://exa mple.org"),
+            (GOOD, "model", "m" * 101),
+            (GOOD, "voice", "v\nx"),
+            (GOOD, "instruction", "x" * 30_001),
+            (GOOD, "instruction", "bell\x07"),
+            (GOOD, "welcome", "x" * 2_001),
+            (GOOD, "transfer_uri", "100"),
+            (GOOD, "transfer_uri", "http://example.org"),
+            (GOOD, "transfer_uri", "sip:100@10.8.0.1\r\nX: 1"),
+            (GOOD, "transfer_uri", "sip:100@10.8.0.1>"),
+            (GOOD, "transfer_uri", "sip:"),
+            (GOOD, "domain", "no spaces"),
+            (OUT, "domain", ""),
+            (OUT, "domain", "sip:pbx"),
+            (OUT, "username", ""),
+            (OUT, "username", 'x"y'),
+            (OUT, "password", ""),
+            (GOOD, "name", "half \udc80"),
+        ]
+        for bot, field, value in wrong:
+            with self.subTest(field=field, value=value):
+                found = self.problems(replace(bot, **{field: value}))  # type: ignore[arg-type]
+                self.assertEqual(list(found), [field])
+                self.assertTrue(found[field].endswith("."), found)
+
+    def test_good_values(self) -> None:
+        """What people really use is taken."""
+        right = [
+            ("transfer_uri", "sip:100@10.8.0.1"),
+            ("transfer_uri", "sips:reception@pbx.example.org:5061;transport=tls"),
+            ("transfer_uri", "sip:10.8.0.1"),
+            ("transfer_uri", "sip:100@[2001:db8::1]:5060"),
+            ("transfer_uri", "tel:+49-30-123456"),
+            ("transfer_uri", "TEL:100;phone-context=example.org"),
+            ("ai_url", "ws://127.0.0.1:8000/v1/realtime"),
+            ("ai_url", "wss://[::1]/v1?x=y"),
+            ("username", "Bob.smith-1_x+2"),
+            ("domain", "[2001:db8::1]:5080"),
+            ("instruction", "Sprich Deutsch.\n\n\t* kurz 😀"),
+        ]
+        for field, value in right:
+            self.assertEqual(getattr(fields.checked_bot(replace(GOOD, **{field: value})), field), value)  # type: ignore[arg-type]
+
+    def test_accounts(self) -> None:
+        """Emails as people write them, also on this machine; passwords of a useful length."""
+        for email in ("demo@localhost", "You+x@Example.ORG", "a.b@mail.example.co.uk"):
+            self.assertEqual(fields.checked_account(email, "12345678")[0], email.lower())
+        for email in (
+            "",
+            "you",
+            "@x.org",
+            "a b@x.org",
+            "a@b@c.org",
+            "a@x..org",
+            "<a@x.org>",
+            "a@x.org\r\nBcc: b@x.org",
+        ):
+            with self.assertRaises(Invalid) as caught:
+                fields.checked_account(email, "1234567")
+            self.assertEqual(set(caught.exception.problems), {"email", "password"})
+
+    def test_functions(self) -> None:
+        """A webhook needs a name and a whole http URL."""
+        good = Function("", "order", "https://example.org/hook")
+        self.assertEqual(fields.checked_function(good), good)
+        with self.assertRaises(Invalid) as caught:
+            fields.checked_function(replace(good, name="", url="ftp://example.org", token="a\nb"))
+        self.assertEqual(set(caught.exception.problems), {"name", "url", "token"})
+
+    def test_generated(self) -> None:
+        """What we make up passes our own rules and is never the same."""
+        made = {(fields.new_username(), fields.new_password()) for _ in range(20)}
+        self.assertEqual(len(made), 20)
+        for username, password in made:
+            fields.checked_bot(replace(GOOD, username=username, password=password))
+            self.assertTrue(username.isdigit())
+            self.assertTrue(password.isalnum())
+            self.assertGreaterEqual(len(password), 20)
+
+    @settings(deadline=None)
+    @given(
+        st.builds(
+            Bot,
+            id=st.just("1"),
+            account_id=st.just("a"),
+            **{
+                name: st.text()
+                for name in (
+                    "name",
+                    "username",
+                    "password",
+                    "domain",
+                    "model",
+                    "voice",
+                    "token",
+                    "ai_url",
+                    "welcome",
+                    "transfer_uri",
+                )
+            },
+            kind=st.sampled_from(["registrar", "registrant", "x"]),
+        )
+    )
+    def test_any_text(self, bot: Bot) -> None:
+        """Whatever is typed is either told to be wrong or settled for good."""
+        try:
+            settled = fields.checked_bot(bot)
+        except Invalid as error:
+            self.assertTrue(error.problems)
+        else:
+            self.assertEqual(fields.checked_bot(settled), settled)
+            self.assertNotIn("\r", settled.transfer_uri + settled.token + settled.username + settled.domain)
