@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from treq.testing import StubTreq
@@ -31,15 +31,14 @@ class Hook(Resource):
 
     isLeaf = True
 
-    def __init__(
-        self, answer: bytes = b'{"answer": "yes"}', code: int = 200, kind: bytes = b"application/json"
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.answer, self.code, self.kind = answer, code, kind
-        self.requests: list[tuple[bytes, dict[bytes, list[bytes]], bytes]] = []
-        self.slow: str = ""
+        self.answer, self.code, self.kind = b'{"answer": "yes"}', 200, b"application/json"
+        self.requests: list[tuple[bytes, dict[bytes, Sequence[bytes]], bytes]] = []
+        self.slow = ""  # "answer": never begins, "body": never ends
 
     def render(self, request: Request) -> Any:
+        assert request.content is not None
         self.requests.append((request.method, dict(request.requestHeaders.getAllRawHeaders()), request.content.read()))
         request.setResponseCode(self.code)
         request.setHeader(b"Content-Type", self.kind)
