@@ -177,9 +177,9 @@ class Response:
         if self.active:
             self._steps.append(step)
             if self._timer is None:
-                clock = self._session.clock
-                self._due = max(self._due, clock.seconds())
-                self._timer = clock.callLater(self._due - clock.seconds(), self._run)
+                now = self._session.clock.seconds()
+                self._due = max(self._due, now)
+                self._timer = self._session.clock.callLater(self._due - now, self._run)
 
     def _run(self) -> None:
         self._timer = None
