@@ -31,6 +31,13 @@ _BETA = {
 _BETA_FORMATS = {"g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma", "pcm16": "audio/pcm"}
 
 
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode  # made once: `json.loads` would make one an event
+
+
 def read(data: bytes) -> dict[str, Any]:
     """One server event under its GA name; `Malformed` for anything that is not an object with a `type`."""
     event = read_object(data)
@@ -45,16 +52,12 @@ def read(data: bytes) -> dict[str, Any]:
 def read_object(data: bytes | str) -> dict[str, Any]:
     """A JSON object, NaN and Infinity excluded; `Malformed` otherwise."""
     try:
-        value = json.loads(data, parse_constant=_no_constant)
+        value = _decode(data if isinstance(data, str) else data.decode())
     except (ValueError, RecursionError):
         raise Malformed("This is not JSON.") from None
     if not isinstance(value, dict):
         raise Malformed("This is not a JSON object.")
     return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def text(event: Json, key: str) -> str:

@@ -117,10 +117,10 @@ class Failing(SynchronousTestCase):
 
     def test_no_echo(self) -> None:
         """A server that does not say which codec is in force is not believed."""
-        for session_ in ({}, None, {"audio": []}):
+        for said in (b"{}", b"null", b'{"audio":[]}'):
             world = World()
             world.configure()
-            world.server("session.updated", session=session_)
+            world.voice.received(b'{"type":"session.updated","session":' + said + b"}")
             self.ends(world, "wrong_format")
 
     def test_late(self) -> None:
