@@ -252,9 +252,6 @@ class _Office:
             template=_document(self.given.get("template", "")),
         )
         bots = [self._bot(text) for text in self.given.get("bots", ())]
-        for bot in bots:
-            if bot.account_id != account.id:
-                raise Mistake(f"The bot {bot.name} belongs to another account than the function.")
         made = self.functions.add(account.id, function, [bot.id for bot in bots])
         self.say(_function_told(made, [bot.id for bot in bots]), f"function {made.name} {made.id}")
 
@@ -320,9 +317,12 @@ def _document(text: str) -> str:
 
 
 def _named(description: str) -> str:
+    """The name in a description; none while that cannot be read, which is told when it is checked."""
+    from extenbot.ai.tools import name_of
+
     try:
-        return str(json.loads(description).get("name", ""))
-    except (ValueError, AttributeError):
+        return name_of(Function("", "", "", description=description)) if description.strip() else ""
+    except (Invalid, KeyError):
         return ""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from extenbot.ai.tools import name_of
 from extenbot.errors import Invalid
 from extenbot.interfaces import Bot, Function
 from extenbot.store import tables
@@ -185,9 +186,15 @@ class Functions:
             rows = connection.execute(query if account_id is None else query.where(table.c.account_id == account_id))
             return [(_function(r, self._database.keys), r.account_id, tuple(bots.get(r.id, ()))) for r in rows]
 
-    def add(self, account_id: str, function: Function, bot_ids: Iterable[str] = ()) -> Function:
+    def add(self, account_id: str, function: Function, bot_ids: Sequence[str] = ()) -> Function:
         """A new function, linked to bots of the same account. `Invalid` when wrong."""
         function = checked_function(replace(function, id=new_id()))
+        for bot_id in bot_ids:
+            bot = Bots(self._database).get(bot_id, account_id)
+            if bot is None:
+                raise Invalid({"bot": f"There is no bot {bot_id} in this account."})
+            if name_of(function) in map(name_of, bot.functions):
+                raise Invalid({"bot": f"The bot {bot.name} has a function called {name_of(function)} already."})
         row = {
             "id": function.id,
             "account_id": account_id,

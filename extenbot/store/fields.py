@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from extenbot.ai.tools import check_description, check_template
 from extenbot.errors import Invalid
 from extenbot.interfaces import Bot, Function
 
@@ -23,7 +24,6 @@ KINDS = ("registrar", "registrant")
 RESERVED = frozenset({"openai", "70000000000"})  # every bot answers to these request users
 LONGEST_INSTRUCTION = 30_000
 LONGEST_WELCOME = 2_000
-LONGEST_DOCUMENT = 50_000
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(?::[0-9]{1,5})?"
@@ -72,6 +72,23 @@ def _lines(longest: int) -> Callable[[str], str]:
             raise ValueError(f"At most {longest} characters, please; these are {len(text)}.")
         if not all(character.isprintable() or character in "\n\t" for character in text):
             raise ValueError("No control characters other than new lines and tabs, please.")
+        return text
+
+    return read
+
+
+def _document(check: Callable[[str], None]) -> Callable[[str], str]:
+    """JSON that people write, kept as it is; an empty one is good."""
+
+    def read(text: str) -> str:
+        if not text.strip():
+            return ""
+        try:
+            check(text)
+        except Invalid as error:
+            raise ValueError(*error.problems.values()) from None
+        if "\0" in text:
+            raise ValueError("No NUL characters, please.")
         return text
 
     return read
@@ -211,8 +228,8 @@ def checked_function(function: Function) -> Function:
             name=read("name", _line(100, required=True), function.name),
             url=read("url", _url("http", "https", required=True), function.url),
             token=read("token", _secret(4000), function.token),
-            description=read("description", _lines(LONGEST_DOCUMENT), function.description),
-            template=read("template", _lines(LONGEST_DOCUMENT), function.template),
+            description=read("description", _document(check_description), function.description),
+            template=read("template", _document(check_template), function.template),
         )
     )
 

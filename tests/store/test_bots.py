@@ -102,7 +102,9 @@ class BotsTest(Kept):
         """A function comes with the bots it is linked to, its token in clear."""
         bot = self.add()
         made = self.other.functions.add(
-            self.account.id, Function("", "order", "http://127.0.0.1/", "bearer", "{}", "{}"), [bot.id, bot.id]
+            self.account.id,
+            Function("", "order", "http://127.0.0.1/", "bearer", '{"name": "o"}', "{}"),
+            [bot.id, bot.id],
         )
         found = self.bots.get(bot.id)
         assert found is not None
@@ -110,6 +112,11 @@ class BotsTest(Kept):
         self.assertEqual(self.store.functions.all(), [(made, self.account.id, (bot.id,))])
         with self.assertRaises(Invalid):
             self.other.functions.add(self.account.id, Function("", "order", "http://127.0.0.1/"))
+        with self.assertRaises(Invalid) as caught:  # the model could not tell them apart
+            self.other.functions.add(self.account.id, Function("", "o", "http://127.0.0.1/"), [bot.id])
+        self.assertEqual(list(caught.exception.problems), ["bot"])
+        with self.assertRaises(Invalid):
+            self.other.functions.add(self.account.id, Function("", "x", "http://127.0.0.1/"), ["another's"])
         self.assertTrue(self.store.functions.remove(made.id))
         self.assertEqual(self.bots.get(bot.id), bot)
 

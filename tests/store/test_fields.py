@@ -122,6 +122,17 @@ class Fields(SynchronousTestCase):
             fields.checked_function(replace(good, name="", url="ftp://example.org", token="a\nb"))
         self.assertEqual(set(caught.exception.problems), {"name", "url", "token"})
 
+    def test_documents(self) -> None:
+        """A description and a template are kept as they were written; a broken one is told with its line."""
+        good = Function(
+            "", "order", "https://example.org/hook", description='{"name": "order",}', template='\n{"a": {x},}\n'
+        )
+        self.assertEqual(fields.checked_function(good), good)
+        with self.assertRaises(Invalid) as caught:
+            fields.checked_function(replace(good, description='{"name": "or der"}', template='\n\n{"a": }'))
+        self.assertEqual(set(caught.exception.problems), {"description", "template"})
+        self.assertIn("line 3", caught.exception.problems["template"])
+
     def test_generated(self) -> None:
         """What we make up passes our own rules and is never the same."""
         made = {(fields.new_username(), fields.new_password()) for _ in range(20)}
