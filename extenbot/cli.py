@@ -137,7 +137,8 @@ class _Office:
         self.calls = Calls(self.database)
 
     def say(self, value: Any, *lines: str) -> None:
-        print(json.dumps(value, indent=2, default=str) if self.given.get("json") else "\n".join(lines))  # noqa: T201
+        for line in [json.dumps(value, indent=2, default=str)] if self.given.get("json") else lines:
+            print(line)  # noqa: T201
 
     # -- accounts
 

@@ -1,0 +1,214 @@
+"""The `extenbot` command, as it is typed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from extenbot.cli import main
+from extenbot.settings import Settings
+from extenbot.store.calls import Calls
+from extenbot.store.database import Database
+from tests.store.examples import record
+
+
+class Command(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.config = self.folder / "extenbot.toml"
+        self.config.write_text('domain = "voice.example.org"\ndata = "var"\n')
+        self.patch(sys, "stdin", io.StringIO("correct horse\n"))
+
+    def run_it(self, *words: str, config: bool = True) -> tuple[int, str, list[str]]:
+        """The exit code, what was printed, and the lines on standard error."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([*words, *(["--config", str(self.config)] if config else [])])
+        return code, out.getvalue(), err.getvalue().splitlines()
+
+    def good(self, *words: str) -> Any:
+        """The JSON of a command that works."""
+        code, out, err = self.run_it(*words, "--json")
+        self.assertEqual((code, err), (0, []))
+        return json.loads(out)
+
+    def bad(self, *words: str) -> list[str]:
+        """The lines of a command that does not."""
+        code, out, err = self.run_it(*words)
+        self.assertEqual((code, out), (1, ""))
+        self.assertTrue(all(line.startswith("extenbot: ") for line in err), err)
+        return err
+
+    def test_from_nothing(self) -> None:
+        """Without any service an account and a bot can be made; what is left out is made up."""
+        account = self.good("account", "add", "you@example.org", "--admin")
+        self.assertTrue(account["admin"])
+        self.assertGreaterEqual(len(account["password"]), 20)
+        bot = self.good("bot", "add", "--name", "Ada")
+        self.assertEqual(
+            (bot["type"], bot["model"], bot["server"], bot["port"]), ("registrar", "sandbox", "voice.example.org", 5060)
+        )
+        self.assertIn("sip:openai@voice.example.org", bot["sip_uris"])
+        self.assertEqual(self.good("bot", "show", bot["username"]), bot)
+        self.assertNotIn(bot["password"], json.dumps(self.good("bot", "list")))
+
+    def test_password_from_input(self) -> None:
+        """A given password is not printed."""
+        self.assertNotIn("password", self.good("account", "add", "you@example.org", "--password-stdin"))
+        self.patch(sys, "stdin", io.StringIO("short"))
+        self.assertEqual(
+            self.bad("account", "add", "b@example.org", "--password-stdin"),
+            ["extenbot: --password: At least 8 characters, please."],
+        )
+
+    def test_every_option(self) -> None:
+        """A bot with everything said, then with some of it changed."""
+        self.good("account", "add", "you@example.org")
+        given = {
+            "name": "Ada",
+            "type": "registrant",
+            "username": "100",
+            "password": "from-the-pbx",
+            "domain": "pbx.example.org",
+            "model": "m",
+            "voice": "v",
+            "ai_url": "ws://127.0.0.1:1/v1/realtime",
+            "instruction": "Be short.",
+            "welcome": "Hello",
+            "transfer_uri": "sip:100@10.8.0.1",
+        }
+        options = [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", value)]
+        made = self.good("bot", "add", "--account", "you@example.org", "--token", "sk-x", *options)
+        self.assertEqual({key: made[key] for key in given}, given)
+        self.assertEqual(made["token"], "set")
+        edited = self.good("bot", "edit", made["id"], "--welcome", "Good day", "--token", "", "--disabled")
+        self.assertEqual(edited, made | {"welcome": "Good day", "token": "not set", "enabled": False})
+        self.assertTrue(self.good("bot", "edit", "100", "--enabled")["enabled"])
+
+    def test_every_mistake(self) -> None:
+        """All mistakes are told at once, one line each, by the option's name."""
+        self.good("account", "add", "you@example.org")
+        lines = self.bad("bot", "add", "--type", "registrant", "--ai-url", "http://x", "--transfer-uri", "100")
+        for option in ("--name", "--username", "--password", "--domain", "--ai-url", "--transfer-uri"):
+            self.assertEqual(len([line for line in lines if line.startswith(f"extenbot: {option}: ")]), 1, lines)
+        self.assertEqual(len(lines), 6)
+        self.assertTrue(self.bad("bot", "add", "--name", "x", "--type", "peer")[0].startswith("extenbot: --type: "))
+
+    def test_which_account(self) -> None:
+        """The account may be left out only when there is one."""
+        self.assertIn("no account yet", self.bad("bot", "add", "--name", "Ada")[0])
+        self.good("account", "add", "a@example.org")
+        self.good("bot", "add", "--name", "Ada")
+        self.good("account", "add", "b@example.org")
+        self.assertIn("--account", self.bad("bot", "add", "--name", "Bea")[0])
+        bea = self.good("bot", "add", "--name", "Bea", "--account", "b@example.org")
+        self.assertEqual(self.good("bot", "list", "--account", "b@example.org")[0]["id"], bea["id"])
+        self.assertEqual(len(self.good("bot", "list")), 2)
+        self.good("account", "remove", "b@example.org")
+        self.assertEqual([account["email"] for account in self.good("account", "list")], ["a@example.org"])
+        self.assertEqual([bot["name"] for bot in self.good("bot", "list")], ["Ada"])
+
+    def test_which_bot(self) -> None:
+        """A bot is named by id, username or name; where that is not clear, the ids are told."""
+        self.good("account", "add", "you@example.org")
+        one, two = (self.good("bot", "add", "--name", "Ada") for _ in range(2))
+        [line] = self.bad("bot", "remove", "Ada")
+        self.assertIn(one["id"], line)
+        self.assertIn(two["id"], line)
+        self.good("bot", "remove", one["id"])
+        self.good("bot", "remove", "Ada")
+        self.assertIn("no bot Ada", self.bad("bot", "show", "Ada")[0])
+
+    def test_functions(self) -> None:
+        """A function from files, linked to a bot, checked before it is kept."""
+        self.good("account", "add", "you@example.org")
+        bot = self.good("bot", "add", "--name", "Ada")
+        (file := self.folder / "two.json").write_text('{"name": "two_numbers", "type": "function"}')
+        template = '{"user": "{user}", "inputs": {"n": {number1},},}'
+        made = self.good(
+            "function", "add", "--url", "http://127.0.0.1:1/", "--token", "k", "--description", f"@{file}",
+            "--template", template, "--bot", "Ada",
+        )  # fmt: skip
+        self.assertEqual(
+            (made["name"], made["template"], made["bots"], made["token"]), ("two_numbers", template, [bot["id"]], "set")
+        )
+        self.assertEqual(self.good("function", "list"), [made])
+        self.assertEqual(self.good("bot", "show", "Ada")["functions"], ["two_numbers"])
+        lines = self.bad(
+            "function",
+            "add",
+            "--url",
+            "x",
+            "--description",
+            '{"name": "a b"}',
+            "--template",
+            '{\n"a": }',
+            "--name",
+            "x",
+        )
+        self.assertEqual([line.split(":")[1].strip() for line in lines], ["--url", "--description", "--template"])
+        self.assertIn("line 2", lines[2])
+        self.assertIn("cannot be read", self.bad("function", "add", "--description", "@nowhere")[0])
+        self.good("function", "remove", "two_numbers")
+        self.assertEqual(self.good("function", "list"), [])
+
+    def test_calls(self) -> None:
+        """Finished calls, with their transcript."""
+        account = self.good("account", "add", "you@example.org")
+        bot = self.good("bot", "add", "--name", "Ada")
+        database = Database(Settings(data=self.folder / "var"))
+        Calls(database).write(record(account["id"], bot["id"]))
+        database.close()
+        [listed] = self.good("call", "list", "--bot", "Ada")
+        self.assertEqual(listed["id"], "c1")
+        shown = self.good("call", "show", "c1")
+        self.assertEqual(
+            shown["transcript"][1], {"speaker": "caller", "text": "Grüß Gott <b>!", "at": 4.0, "interrupted": False}
+        )
+        self.assertIn("Grüß Gott", self.run_it("call", "show", "c1")[1])
+        self.assertIn("no call", self.bad("call", "show", "c2")[0])
+
+    def test_config_anywhere(self) -> None:
+        """--config and --json stand before, between or after; EXTENBOT_CONFIG does as well."""
+        self.good("account", "add", "you@example.org")
+        config = ["--config", str(self.config)]
+        for words in (
+            [*config, "--json", "account", "list"],
+            ["account", *config, "--json", "list"],
+            ["--json", "account", "list", *config],
+        ):
+            code, out, _ = self.run_it(*words, config=False)
+            self.assertEqual((code, len(json.loads(out))), (0, 1), words)
+        with mock.patch.dict("os.environ", {"EXTENBOT_CONFIG": str(self.config)}):
+            self.assertIn("you@example.org", self.run_it("account", "list", config=False)[1])
+
+    def test_wrong_settings(self) -> None:
+        """Wrong settings are all listed, and nothing is made."""
+        self.config.write_text('domain = "a b"\nnonsense = 1\n')
+        self.assertEqual(len(self.bad("account", "list")), 2)
+        self.config.write_text('data = "extenbot.toml/var"\n')
+        self.assertIn("data folder", self.bad("account", "list")[0])
+
+    def test_wrong_words(self) -> None:
+        """A command that does not exist is one line and exit 1, not a page of usage."""
+        for words in (["bot", "foo"], ["nonsense"], ["bot", "add", "--nonsense", "x"], ["account", "add"]):
+            self.assertEqual(len(self.bad(*words)), 1, words)
+
+    def test_light(self) -> None:
+        """The command imports no reactor."""
+        program = (
+            "import sys; from extenbot.cli import main; code = main(sys.argv[1:]);"
+            "sys.exit(code or 'twisted.internet.reactor' in sys.modules)"
+        )
+        words = [sys.executable, "-c", program, "account", "list", "--config", str(self.config)]
+        said = subprocess.run(words, capture_output=True, check=False)
+        self.assertEqual((said.returncode, said.stdout, said.stderr), (0, b"", b""))
