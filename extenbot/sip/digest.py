@@ -26,7 +26,7 @@ _HASHES: Mapping[str, Callable[[bytes], hashlib._Hash]] = {
     "SHA-256": hashlib.sha256,
 }
 
-# libre before 2.10 ends the call with ENOSYS when any challenge, in any place, is not MD5.
+# baresip 1.0 (Debian 12) gives up with ENOSYS when any challenge, in any place, is not MD5; 2.x is not measured.
 _MD5_ONLY = re.compile(r"baresip v[0-2]\.", re.IGNORECASE)
 
 
@@ -174,6 +174,8 @@ class Challenger:
             missing += [name for name in ("nc", "cnonce") if qop and not fields.get(name)]
             if missing:
                 raise Malformed(f"Authorization lacks {missing[0]}")
+            if qop and not re.fullmatch(r"[0-9A-Fa-f]{1,8}", fields["nc"]):
+                raise Malformed("The nonce count is not hexadecimal")
             Uri.read(fields["uri"])  # which URI it is does not matter: PBXs sign another than they send to
             return Credentials(
                 fields["username"],
@@ -206,16 +208,11 @@ class Challenger:
 
     def _counted(self, given: Credentials, serial: int) -> bool:
         """Whether this use is new: counts must grow. Without qop a nonce is good once."""
-        try:
-            count = int(given.count, 16) if given.qop else 1
-        except ValueError:
-            raise Malformed("The nonce count is not hexadecimal") from None
+        count = int(given.count, 16) if given.qop else 1
         last = self._counts.get(given.nonce)
         if last is None and serial <= self._forgotten:
             return False
-        if last is not None and (count <= last or not given.qop):
-            return False
-        if count < 1:
+        if count <= (last or 0):
             return False
         self._counts[given.nonce] = count
         while len(self._counts) > REMEMBERED or self._fresh(next(iter(self._counts))) is None:

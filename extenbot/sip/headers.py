@@ -61,7 +61,7 @@ def name_addr(text: str) -> NameAddr:
     head = parts[0]
     display, opened, rest = _split_display(head)
     if not opened:
-        uri, closed = head, ">"
+        display, uri, closed = "", head, ">"
     else:
         uri, closed, after = rest.partition(">")
         if after.strip():

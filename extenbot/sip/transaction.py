@@ -210,23 +210,27 @@ class Transactions:
             return
         transaction = self._open(key, request, back)
         try:
-            if request.method == "INVITE":
-                transaction.answer(100)
-            if request.method == "CANCEL":
-                self._cancelled(transaction, self._servers.get(_key(request, via, flow, "INVITE")))
-            else:
-                _check(request)
-                if self.user is None:
-                    raise Refused(503, "Starting up")
-                self.user.requested(request, transaction)
-        except Refused as error:
-            transaction.answer(error.code, str(error), error.headers)
-        except Remote as error:
-            transaction.answer(error.code, str(error))
+            try:
+                self._serve(request, transaction, _key(request, via, flow, "INVITE"))
+            except Refused as error:
+                transaction.answer(error.code, str(error), error.headers)
+            except Remote as error:
+                transaction.answer(error.code, str(error))
         except Exception:  # noqa: BLE001 - RFC 3261 21.5.1 is for exactly this
             self.counters["fault"] += 1
             self.log.failure("A SIP request failed by our own fault")
             transaction.answer(500)
+
+    def _serve(self, request: Request, transaction: ServerTransaction, invite: Hashable) -> None:
+        if request.method == "CANCEL":
+            self._cancelled(transaction, self._servers.get(invite))
+            return
+        if request.method == "INVITE":
+            transaction.answer(100)
+        _check(request)
+        if self.user is None:
+            raise Refused(503, "Starting up")
+        self.user.requested(request, transaction)
 
     def _open(self, key: Hashable, request: Request, back: Flow) -> ServerTransaction:
         def send(data: bytes) -> None:

@@ -1,0 +1,188 @@
+"""Digest: who gets in, who is asked again, who is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unittest.mock import patch
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from extenbot.errors import Malformed, Refused
+from extenbot.sip import digest
+from extenbot.sip.digest import Challenge, Challenger, Credentials, answer_challenge
+from extenbot.sip.message import Request, read
+from tests.sip.wire import request
+
+PASSWORDS: Callable[[str], str | None] = {"bot": "secret", "née": "clé"}.get
+URI = "sip:example.org"
+
+
+class Digest(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.time = 1000.0
+        self.challenger = Challenger("example.org", lambda: self.time, b"key", 300)
+
+    def message(self, *authorizations: str, method: str = "REGISTER", agent: str = "") -> Request:
+        message = read(request(method))
+        assert isinstance(message, Request)
+        for value in authorizations:
+            message.add("authorization", value)
+        if agent:
+            message.set("user-agent", agent)
+        return message
+
+    def asked(self, *authorizations: str, agent: str = "") -> list[str]:
+        """The challenges that a request gets."""
+        error = self.assertRaises(Challenge, self.check, *authorizations, agent=agent)
+        self.assertEqual({name for name, _ in error.headers}, {"WWW-Authenticate"})
+        return [value for _, value in error.headers]
+
+    def check(self, *authorizations: str, method: str = "REGISTER", agent: str = "") -> str:
+        return self.challenger.check(self.message(*authorizations, method=method, agent=agent), PASSWORDS)
+
+    def answer(self, challenge: str, count: int = 1, user: str = "bot", password: str = "secret") -> str:
+        return answer_challenge(challenge, "REGISTER", URI, user, password, "c0ffee", count)
+
+    def test_published(self) -> None:
+        """The examples of RFC 7616 3.9.1 give the responses printed there."""
+        for algorithm, expected in (
+            ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
+            ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+        ):
+            given = Credentials(
+                "Mufasa",
+                "http-auth@example.org",
+                "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v",
+                "/dir/index.html",
+                "",
+                algorithm,
+                "auth",
+                "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
+                "00000001",
+            )
+            self.assertEqual(given.expected("GET", "Circle of Life"), expected)
+
+    def test_both_algorithms(self) -> None:
+        """MD5 is offered first, because SIPp and old PBXs take the first; both are good."""
+        challenges = self.asked()
+        self.assertEqual([value.rpartition("algorithm=")[2] for value in challenges], ["MD5", "SHA-256"])
+        for challenge in challenges:
+            self.assertIn('Digest realm="example.org", nonce="', challenge)
+            self.assertIn('qop="auth"', challenge)
+        self.assertEqual(self.check(self.answer(challenges[1])), "bot")
+        self.assertEqual(self.check(self.answer(self.asked()[0])), "bot")
+
+    def test_baresip(self) -> None:
+        """baresip 1.0 gives up at the sight of SHA-256, so it sees MD5 only."""
+        challenges = self.asked(agent="baresip v1.0.0 (x86_64/linux)")
+        self.assertEqual([value.rpartition("algorithm=")[2] for value in challenges], ["MD5"])
+        self.assertEqual(len(self.asked(agent="baresip v3.10.0")), 2)
+
+    def test_count_must_grow(self) -> None:
+        """FreeSWITCH keeps a nonce and counts up; what was counted already is asked again as stale."""
+        challenge = self.asked()[0]
+        for count in (1, 2, 9):
+            self.assertEqual(self.check(self.answer(challenge, count)), "bot")
+        for count in (9, 1, 8):
+            self.assertIn("stale=true", self.asked(self.answer(challenge, count))[0])
+        self.assertEqual(self.check(self.answer(challenge, 10)), "bot")
+
+    def test_old_nonce(self) -> None:
+        """A nonce older than its life is stale, for the right password only."""
+        challenge = self.asked()[0]
+        self.time += 300
+        self.assertEqual(self.check(self.answer(challenge)), "bot")
+        self.time += 1
+        self.assertIn("stale=true", self.asked(self.answer(challenge, 2))[0])
+        self.assertNotIn("stale", self.asked(self.answer(challenge, 3, password="wrong"))[0])
+
+    def test_foreign_nonce(self) -> None:
+        """A nonce that we did not make, or made before a restart, is asked again."""
+        before = Challenger("example.org", lambda: self.time, b"other key", 300)
+        other = self.assertRaises(Challenge, before.check, self.message(), PASSWORDS).headers[0][1]
+        self.assertIn("stale=true", self.asked(self.answer(other))[0])
+        for nonce in ("x", "1-2-3", "--", "\xff-\xff"):
+            forged = f'Digest realm="example.org", nonce="{nonce}", qop="auth"'
+            self.assertIn("stale=true", self.asked(self.answer(forged))[0])
+
+    def test_refused(self) -> None:
+        """A wrong password is 403, an unknown user 404, after the challenge only."""
+        for user, password, code in (("bot", "wrong", 403), ("nobody", "x", 404), ("Bot", "secret", 404)):
+            given = self.answer(self.asked()[0], user=user, password=password)
+            error = self.assertRaises(Refused, self.check, given)
+            self.assertEqual(error.code, code)
+
+    def test_method_is_signed(self) -> None:
+        """What was signed for REGISTER does not let an INVITE in."""
+        given = self.answer(self.asked()[0])
+        self.assertEqual(self.assertRaises(Refused, self.check, given, method="INVITE").code, 403)
+
+    def test_not_for_us(self) -> None:
+        """Other realms, schemes and algorithms are passed over; ours is found among them."""
+        challenge = self.asked()[0]
+        others = (
+            self.answer(challenge.replace('"example.org"', '"asterisk"')),
+            "Basic Ym90OnNlY3JldA==",
+            self.answer(challenge).replace("algorithm=MD5", "algorithm=AKAv1-MD5"),
+            self.answer(challenge).replace("qop=auth", "qop=auth-int"),
+        )
+        for other in others:
+            self.assertNotIn("stale", self.asked(other)[0])
+        self.assertEqual(self.check(*others, self.answer(challenge)), "bot")
+
+    def test_unreadable(self) -> None:
+        """Credentials that lack something are 400."""
+        good = self.answer(self.asked()[0])
+        for old, new in (
+            ('username="bot"', 'username=""'),
+            ("nonce=", "once="),
+            ("nc=00000001", "nc="),
+            ("nc=00000001", "nc=zz"),
+            ('uri="sip:example.org"', 'uri="example"'),
+            ('uri="sip:example.org"', 'uri="sip:example.org'),
+        ):
+            self.assertIn(old, good)
+            self.assertRaises(Malformed, self.check, good.replace(old, new))
+
+    def test_before_qop(self) -> None:
+        """Who knows no qop (RFC 2069) gets in, once for each nonce."""
+        challenge = self.asked()[0].replace(', qop="auth"', "")
+        self.assertNotIn("qop", self.answer(challenge))
+        self.assertEqual(self.check(self.answer(challenge)), "bot")
+        self.assertIn("stale=true", self.asked(self.answer(challenge))[0])
+
+    def test_any_letters(self) -> None:
+        """Names and passwords may have any letters; upper-case hex is the same number."""
+        given = self.answer(self.asked()[0], user="née", password="clé")
+        head, _, tail = given.partition('response="')
+        self.assertEqual(self.check(f'{head}response="{tail[:32].upper()}{tail[32:]}'), "née")
+
+    def test_bounded(self) -> None:
+        """Memory of used nonces is bounded, and what was forgotten cannot be used again."""
+        with patch.object(digest, "REMEMBERED", 3):
+            challenges = [self.asked()[0] for _ in range(6)]
+            for challenge in challenges:
+                self.check(self.answer(challenge))
+            self.assertEqual(len(self.challenger._counts), 3)
+            for challenge in challenges:
+                self.assertIn("stale=true", self.asked(self.answer(challenge))[0])
+            self.assertEqual(self.check(self.answer(challenges[-1], 2)), "bot")
+
+    def test_forgets_with_time(self) -> None:
+        """Nonces too old to be used are not remembered."""
+        self.check(self.answer(self.asked()[0]))
+        self.time += 400
+        self.check(self.answer(self.asked()[0]))
+        self.assertEqual(len(self.challenger._counts), 1)
+
+    def test_client(self) -> None:
+        """Our own answers keep opaque, and challenges we cannot meet are Malformed."""
+        self.assertIn('opaque="op"', self.answer('Digest realm="asterisk",nonce="n",opaque="op",qop="auth"'))
+        self.assertNotIn("qop", self.answer('digest realm="x", nonce="n"'))
+        for challenge in (
+            'Basic realm="x"',
+            'Digest realm="x"',
+            'Digest realm="x", nonce="n", algorithm=SHA-512',
+            'Digest realm="x", nonce="n", qop="auth-int"',
+        ):
+            self.assertRaises(Malformed, self.answer, challenge)

@@ -1,0 +1,280 @@
+"""The transaction layer: what reaches its user, and what it answers by itself."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from extenbot.errors import Malformed, Refused
+from extenbot.interfaces import Flow
+from extenbot.sip import transaction
+from extenbot.sip.message import Request, Response, write
+from extenbot.sip.transaction import ServerTransaction, Transactions
+from tests.fakes import CountingTokens
+from tests.sip.wire import FLOW, OFFER, PBX, US, Recorder, request
+
+
+class User:
+    """Notes what reaches it; `raises` is raised from `requested`."""
+
+    def __init__(self) -> None:
+        self.got: list[ServerTransaction] = []
+        self.acks: list[Request] = []
+        self.raises: Exception | None = None
+
+    def requested(self, request: Request, transaction: ServerTransaction) -> None:
+        self.got.append(transaction)
+        if self.raises:
+            raise self.raises
+
+    def acknowledged(self, request: Request, flow: Flow) -> None:
+        self.acks.append(request)
+
+
+class Layer(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.wire = Recorder(self.clock)
+        self.user = User()
+        self.layer = Transactions(self.clock, self.wire, CountingTokens(), self.user)
+
+    def received(self, data: bytes, flow: Flow = FLOW) -> list[str]:
+        self.layer.received(data, flow)
+        return self.wire.take()
+
+    def run_down(self) -> None:
+        """Nothing is left when all timers have run."""
+        self.clock.pump([0.5] * 140)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual((self.layer._servers, self.layer._clients, self.layer._invites), ({}, {}, {}))
+
+    def test_trying(self) -> None:
+        """An INVITE gets 100 at once; its copies get the last answer and never reach the user again."""
+        self.assertEqual(self.received(request("INVITE")), ["0 SIP/2.0 100 Trying"])
+        self.assertEqual(self.received(request("INVITE")), ["0 SIP/2.0 100 Trying"])
+        self.user.got[0].answer(180)
+        self.assertEqual(self.received(request("INVITE")), ["0 SIP/2.0 180 Ringing"] * 2)
+        self.assertEqual(len(self.user.got), 1)
+
+    def test_same_tag(self) -> None:
+        """All answers to one request have the same To tag, 100 has none."""
+        self.layer.received(request("INVITE"), FLOW)
+        self.user.got[0].answer(180)
+        self.user.got[0].answer(486)
+        tags = [message.to.tag for message in self.wire.messages()]
+        self.assertEqual(tags, ["", self.user.got[0].tag, self.user.got[0].tag])
+        self.layer.received(request("ACK", branch="INVITE1", to_tag=tags[1]), FLOW)
+        self.assertEqual(self.user.acks, [])
+        self.run_down()
+
+    def test_ack_with_its_own_branch(self) -> None:
+        """Some phones acknowledge a refusal with a new branch: our tag tells what it belongs to."""
+        self.layer.received(request("INVITE"), FLOW)
+        self.user.got[0].answer(486)
+        self.layer.received(request("ACK", branch="other", to_tag=self.user.got[0].tag), FLOW)
+        self.wire.take()
+        self.clock.pump([0.5] * 20)
+        self.assertEqual((self.wire.take(), self.user.acks), ([], []))
+
+    def test_ack_of_2xx(self) -> None:
+        """The ACK of a 2xx reaches the user, whatever its branch; the user's own repeats are sent."""
+        self.layer.received(request("INVITE"), FLOW)
+        invite = self.user.got[0]
+        invite.answer(200)
+        invite.answer(200)
+        self.assertEqual(self.wire.take(), ["0 SIP/2.0 100 Trying", "0 SIP/2.0 200 OK", "0 SIP/2.0 200 OK"])
+        for branch in ("new", "INVITE1"):
+            self.layer.received(request("ACK", branch=branch, to_tag=invite.tag), FLOW)
+        self.assertEqual(len(self.user.acks), 2)
+        self.run_down()
+
+    def test_final_is_final(self) -> None:
+        """After a final response nothing else is sent."""
+        self.layer.received(request("OPTIONS"), FLOW)
+        self.user.got[0].answer(200)
+        self.user.got[0].answer(500)
+        self.assertEqual(self.wire.take(), ["0 SIP/2.0 200 OK"])
+        self.run_down()
+
+    def test_cancel(self) -> None:
+        """CANCEL gets 200, the INVITE's user is told once, and the INVITE gets 487 if the user leaves it open."""
+        self.layer.received(request("INVITE"), FLOW)
+        told: list[str] = []
+        self.user.got[0].on_cancelled = lambda: told.append("cancelled")
+        self.wire.take()
+        cancel = request("CANCEL", branch="INVITE1")
+        self.assertEqual(self.received(cancel), ["0 SIP/2.0 200 OK", "0 SIP/2.0 487 Request Terminated"])
+        self.assertEqual(self.received(cancel), ["0 SIP/2.0 200 OK"])
+        self.assertEqual(told, ["cancelled"])
+
+    def test_cancel_too_late(self) -> None:
+        """A CANCEL after the answer changes nothing; one for no INVITE gets 481."""
+        self.layer.received(request("INVITE"), FLOW)
+        self.user.got[0].on_cancelled = lambda: self.fail("too late")
+        self.user.got[0].answer(200)
+        self.wire.take()
+        self.assertEqual(self.received(request("CANCEL", branch="INVITE1")), ["0 SIP/2.0 200 OK"])
+        self.assertEqual(
+            self.received(request("CANCEL", branch="x")), ["0 SIP/2.0 481 Call/Transaction Does Not Exist"]
+        )
+
+    def test_what_the_user_raises(self) -> None:
+        """Refused and Remote become their answers, anything else is logged and becomes 500."""
+        self.user.raises = Refused(486, "Busy", [("Retry-After", "3")])
+        self.layer.received(request("OPTIONS", 1), FLOW)
+        self.assertIn(b"SIP/2.0 486 Busy\r\n", self.wire.sent[0][1])
+        self.assertIn(b"\r\nRetry-After: 3\r\n", self.wire.sent[0][1])
+        self.wire.take()
+        self.user.raises = Malformed("What is that")
+        self.assertEqual(self.received(request("OPTIONS", 2)), ["0 SIP/2.0 400 What is that"])
+        self.user.raises = ZeroDivisionError()
+        self.assertEqual(self.received(request("OPTIONS", 3)), ["0 SIP/2.0 500 Internal Server Error"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_answer_with_line_break(self) -> None:
+        """If our own words held a line break, the answer would be 500, not a forged header."""
+        self.user.raises = Refused(403, "No\r\nContact: <sip:evil>")
+        self.layer.received(request("OPTIONS"), FLOW)
+        self.assertEqual([m.all("contact") for m in self.wire.messages()], [[]])
+        self.flushLoggedErrors()
+
+    def test_where_answers_go(self) -> None:
+        """With rport to the source, without it to the port of the Via at the source's address (RFC 3581)."""
+        source = Flow("UDP", US, ("198.51.100.7", 40000))
+        for via, target in (
+            ("SIP/2.0/UDP 10.0.0.1:5080;branch=z9hG4bKa;rport", ("198.51.100.7", 40000)),
+            ("SIP/2.0/UDP 198.51.100.7:40000;branch=z9hG4bKb;rport", ("198.51.100.7", 40000)),
+            ("SIP/2.0/UDP 10.0.0.1:5080;branch=z9hG4bKc", ("198.51.100.7", 5080)),
+            ("SIP/2.0/UDP pbx.example;branch=z9hG4bKd", ("198.51.100.7", 5060)),
+            ("SIP/2.0/UDP 10.0.0.1;branch=z9hG4bKe;maddr=6.6.6.6;received=6.6.6.6", ("198.51.100.7", 5060)),
+        ):
+            self.layer.received(request("OPTIONS", via=via), source)
+            self.user.got[-1].answer(200)
+            self.assertEqual(self.wire.sent[-1][2].remote, target, via)
+        self.assertIn(b";received=198.51.100.7", self.wire.sent[0][1])
+        self.assertIn(b";rport=40000", self.wire.sent[1][1])
+
+    def test_foreign_branch(self) -> None:
+        """The same branch from another address is another transaction: nobody can occupy it."""
+        self.layer.received(request("OPTIONS"), Flow("UDP", US, ("203.0.113.66", 5060)))
+        self.layer.received(request("OPTIONS"), FLOW)
+        self.assertEqual(len(self.user.got), 2)
+
+    def test_rfc_2543(self) -> None:
+        """Without the magic branch, requests are told apart by their other identifiers (RFC 3261 17.2.3)."""
+        via = "SIP/2.0/UDP 192.0.2.10"
+        self.layer.received(request("INVITE", via=via), FLOW)
+        self.layer.received(request("INVITE", via=via), FLOW)
+        self.assertEqual(len(self.user.got), 1)
+        self.user.got[0].answer(486)
+        self.layer.received(request("ACK", via=via, to_tag=self.user.got[0].tag), FLOW)
+        self.assertEqual(self.user.acks, [])
+        self.layer.received(request("INVITE", 2, via=via), FLOW)
+        self.assertEqual(len(self.user.got), 2)
+
+    def test_answered_here(self) -> None:
+        """Unknown schemes, required extensions and unreadable requests never reach the user."""
+        for data, line in (
+            (request("OPTIONS", uri="nobodyKnowsThisScheme:x"), "416 This URI scheme is not served"),
+            (request("OPTIONS", 2, headers="Require: 100rel, timer\r\n"), "420 Bad Extension"),
+            (request("OPTIONS", 3).replace(b"SIP/2.0\r\nVia", b"SIP/7.0\r\nVia"), "505 Only SIP/2.0 is spoken here"),
+            (request("OPTIONS", 4).replace(b"th: 0", b"th: 5"), "400 The message is shorter than its Content-Length"),
+        ):
+            self.assertEqual(self.received(data), [f"0 SIP/2.0 {line}"])
+        self.assertEqual(self.user.got, [])
+        self.assertEqual(self.layer.counters["malformed"], 2)
+
+    def test_unsupported_is_named(self) -> None:
+        """420 says which extensions (RFC 3261 8.2.2.3)."""
+        self.layer.received(request("INVITE", headers="Require: 100rel, timer\r\n"), FLOW)
+        self.assertIn(b"Unsupported: 100rel, timer\r\n", self.wire.sent[-1][1])
+
+    def test_dropped(self) -> None:
+        """Keep-alives, noise and stray responses are counted and not answered."""
+        stray = b"SIP/2.0 200 OK\r\n" + request("BYE").split(b"\r\n", 1)[1]
+        for data in (b"\r\n\r\n", b"\0", b"\xff" * 40, b"GET / HTTP/1.1\r\n\r\n", stray):
+            self.assertEqual(self.received(data), [])
+        self.assertEqual(dict(self.layer.counters), {"keep-alive": 2, "malformed": 2, "stray-response": 1})
+
+    def test_overload(self) -> None:
+        """Beyond a bound new requests get 503 and nothing is kept for them."""
+        with patch.object(transaction, "MOST", 1):
+            self.layer.received(request("OPTIONS", 1), FLOW)
+            self.assertEqual(self.received(request("OPTIONS", 2)), ["0 SIP/2.0 503 Service Unavailable"])
+        self.assertEqual(len(self.user.got), 1)
+
+    @given(st.data())
+    def test_never_raises(self, data: st.DataObject) -> None:
+        """Whatever comes, the next good call is heard."""
+        self.setUp()
+        whole = bytearray(request("INVITE", headers="Record-Route: <sip:p;lr>\r\nRequire: x\r\n", body=OFFER))
+        for at, byte in data.draw(st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), max_size=6)):
+            whole[at] = byte
+        self.layer.received(bytes(whole[: data.draw(st.integers(0, len(whole)))]), FLOW)
+        self.layer.received(data.draw(st.binary(max_size=80)), FLOW)
+        self.assertEqual(self.layer.counters["fault"], 0)
+        heard = len(self.user.got)
+        self.layer.received(request("INVITE", 7, call_id="good"), FLOW)
+        self.assertEqual(len(self.user.got), heard + 1)
+
+    def test_stop(self) -> None:
+        """Stopping leaves no timer, in any state."""
+        for number, code in enumerate((100, 200, 486)):
+            self.layer.received(request("INVITE", number), FLOW)
+            self.user.got[-1].answer(code)
+        self.layer.received(request("OPTIONS"), FLOW)
+        self.user.got[-1].answer(200)
+        self.ask()
+        self.layer.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def ask(self) -> list[Response]:
+        bye = Request("BYE", "sip:pbx@192.0.2.10")
+        for name, value in (
+            ("From", "<sip:b@u>;tag=1"),
+            ("To", "<sip:a@p>;tag=2"),
+            ("Call-ID", "x"),
+            ("CSeq", "1 BYE"),
+        ):
+            bye.set(name, value)
+        answered: list[Response] = []
+        self.layer.request(bye, FLOW, answered.append)
+        return answered
+
+    def test_client(self) -> None:
+        """A request of ours gets our Via, is repeated until answered, and its answer comes once."""
+        answered = self.ask()
+        ((_, data, flow),) = self.wire.sent
+        head = data.split(b"\r\n")
+        self.assertEqual(flow, FLOW)
+        self.assertEqual(head[0], b"BYE sip:pbx@192.0.2.10 SIP/2.0")
+        self.assertEqual(head[1], b"Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK0000000000000001;rport")
+        self.assertIn(b"Max-Forwards: 70", head)
+        self.clock.pump([0.5] * 3)
+        self.assertEqual([at for at, _, _ in self.wire.sent], [0, 0.5, 1.5])
+        response = b"SIP/2.0 200 OK\r\n" + b"\r\n".join(head[1:])
+        for data in (response.replace(b"200 OK", b"100 Trying"), response, response):
+            self.layer.received(data, FLOW)
+        self.assertEqual([r.code for r in answered], [200])
+        self.run_down()
+
+    def test_client_unanswered(self) -> None:
+        """Without any answer it gets a 408 after 32 s."""
+        answered = self.ask()
+        self.clock.pump([0.5] * 64)
+        self.assertEqual([write(r).split(b"\r\n")[0] for r in answered], [b"SIP/2.0 408 Request Timeout"])
+        self.run_down()
+
+    def test_client_callback_fails(self) -> None:
+        """A fault of ours in what follows an answer is logged and goes no further."""
+        bye = Request("BYE", f"sip:{PBX[0]}")
+        for name, value in (("From", "<sip:b@u>;tag=1"), ("To", "<sip:a@p>"), ("Call-ID", "x"), ("CSeq", "1 BYE")):
+            bye.set(name, value)
+        self.layer.request(bye, FLOW, lambda _: 1 // 0)  # type: ignore[arg-type]
+        self.clock.pump([0.5] * 64)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.run_down()
