@@ -57,6 +57,7 @@ class Connection(WebSocketServerProtocol):
 
     session: Session | None = None
     beta = False
+    answering: Deferred[Any] | None = None
 
     def onConnect(self, request: Any) -> Any:
         """The handshake: path, model and script decide; a Deferred delays the answer."""
@@ -77,11 +78,15 @@ class Connection(WebSocketServerProtocol):
             if action.verb == "wait":
                 delay += action.seconds
                 continue
-            answer: Deferred[None] = deferLater(server.reactor, delay, lambda: None)
+            answer = self._pause(delay)
             if action.verb == "drop":
                 return answer.addCallback(lambda _none: self.dropConnection(abort=True))
             return answer.addCallback(self._refused, int(action.code), action.words)
-        return deferLater(server.reactor, delay, lambda: None) if delay else None
+        return self._pause(delay) if delay else None
+
+    def _pause(self, seconds: float) -> Deferred[Any]:
+        self.answering = deferLater(self.factory.reactor, seconds, lambda: None)
+        return self.answering.addErrback(lambda _cancelled: self._refused(None, 503, "Gone"))
 
     def _refused(self, _none: None, status: int, words: str) -> None:
         raise ConnectionDeny(status, words)
@@ -113,6 +118,8 @@ class Connection(WebSocketServerProtocol):
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
         """Gone, whoever closed it."""
         self.factory.connections.discard(self)
+        if self.answering is not None:
+            self.answering.cancel()
         if self.session is not None:
             self.session.lost()
         self.factory.left()
