@@ -17,6 +17,10 @@ Params = Mapping[str, str | None]
 
 TOKEN = re.compile(r"[A-Za-z0-9\-.!%*_+`'~]+")
 HOST = re.compile(r"\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._~-]+)?\]|[A-Za-z0-9_.-]+")
+_PIECE = {
+    separator: re.compile(rf"""(?:[^"<{separator}]++|"(?:[^"\\]++|\\.)*+"|<[^>]*+>)*+""", re.DOTALL)
+    for separator in ";,"
+}
 
 # Twisted knows 9 of the short forms; these are the rest (IANA registry "SIP Header Fields").
 LONG_NAMES = {short: name for name, short in shortHeaders.items()} | {
@@ -55,30 +59,15 @@ def spelled(name: str) -> str:
 
 
 def pieces(text: str, separator: str) -> Iterator[str]:
-    """Split at `separator` outside quotes and angle brackets; pieces are stripped, empty ones kept."""
+    """Split at `separator` (`;` or `,`) outside quotes and angle brackets; pieces are stripped, empty ones kept."""
     start = 0
-    quoted = escaped = False
-    bracketed = False
-    for at, char in enumerate(text):
-        if escaped:
-            escaped = False
-        elif quoted:
-            if char == "\\":
-                escaped = True
-            elif char == '"':
-                quoted = False
-        elif char == '"':
-            quoted = not bracketed
-        elif char == "<":
-            bracketed = True
-        elif char == ">":
-            bracketed = False
-        elif char == separator and not bracketed:
-            yield text[start:at].strip()
-            start = at + 1
-    if quoted or bracketed:
-        raise Malformed("A quote or bracket is not closed")
-    yield text[start:].strip()
+    while match := _PIECE[separator].match(text, start):
+        yield match[0].strip()
+        if match.end() == len(text):
+            return
+        if text[match.end()] != separator:
+            raise Malformed("A quote or bracket is not closed")
+        start = match.end() + 1
 
 
 def listed(text: str) -> list[str]:

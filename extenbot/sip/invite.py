@@ -3,7 +3,7 @@
 Its user hands in responses as bytes and says of which class they are; the machine repeats what must be
 repeated until the ACK of a refusal comes. The 2xx is different: its user repeats that until the ACK
 (RFC 3261 13.3.1.4), while the machine only keeps the transaction alive (Accepted), so that a late
-INVITE is not taken for a new one. 100 is sent at once by who makes the machine.
+INVITE is not taken for a new one. 100 is sent by who makes the machine.
 
         INVITE → Proceeding ──2xx──→ Accepted ────────── L ──┐
                      └──300-699──→ Completed ─ACK→ Confirmed ─ I → Terminated

@@ -1,8 +1,9 @@
 """The transaction layer: who gets a message, and what is repeated until it has arrived (RFC 3261 17, 18).
 
 `Transactions` gets every datagram and never raises. Copies stop here; a new request goes to the
-`TransactionUser`; CANCEL is answered here (RFC 3261 9.2), as is what no user could answer: unreadable
-requests (400, 505), foreign URI schemes (416) and extensions that we were required to know (420).
+`TransactionUser`, and an INVITE that is not refused at once gets 100. CANCEL is answered here (RFC 3261 9.2),
+as is what no user could answer: unreadable requests (400, 505), foreign URI schemes (416) and extensions
+that we were required to know (420). Challenges (401) are sent once and forgotten.
 The machines are in `invite` and `noninvite`; sockets belong to the `SipTransport`.
 """
 
@@ -84,20 +85,29 @@ class _InviteTransaction(ServerTransaction):
     def __init__(self, request: Request, flow: Flow, tag: str, core: InviteServerCore) -> None:
         super().__init__(request, flow, tag)
         self.machine = invite_server(core)
+        self._tried = False
 
-    def repeated(self) -> None:
-        self.machine.repeated()
-
-    def stop(self) -> None:
-        self.machine.stop()
+    def try_(self) -> None:
+        """Send 100, unless something was sent already (RFC 3261 17.2.1)."""
+        if not self._tried:
+            self.answer(100)
 
     def _say(self, code: int, data: bytes) -> None:
+        if 100 < code < 300:
+            self.try_()
+        self._tried = True
         if code < 200:
             self.machine.provisional(data)
         elif code < 300:
             self.machine.accepted(data)
         else:
             self.machine.refused(data)
+
+    def repeated(self) -> None:
+        self.machine.repeated()
+
+    def stop(self) -> None:
+        self.machine.stop()
 
 
 class _OtherTransaction(ServerTransaction):
@@ -213,7 +223,10 @@ class Transactions:
             try:
                 self._serve(request, transaction, _key(request, via, flow, "INVITE"))
             except Refused as error:
-                transaction.answer(error.code, str(error), error.headers)
+                if error.code == 401:
+                    self._challenge(transaction, error)
+                else:
+                    transaction.answer(error.code, str(error), error.headers)
             except Remote as error:
                 transaction.answer(error.code, str(error))
         except Exception:  # noqa: BLE001 - RFC 3261 21.5.1 is for exactly this
@@ -225,12 +238,21 @@ class Transactions:
         if request.method == "CANCEL":
             self._cancelled(transaction, self._servers.get(invite))
             return
-        if request.method == "INVITE":
-            transaction.answer(100)
         _check(request)
         if self.user is None:
             raise Refused(503, "Starting up")
         self.user.requested(request, transaction)
+        if isinstance(transaction, _InviteTransaction):
+            transaction.try_()
+
+    def _challenge(self, transaction: ServerTransaction, error: Refused) -> None:
+        """Once, and nothing is kept (RFC 3261 26.3.2.4): a stranger gets no repeats sent to a forged address.
+
+        A 100 before it would stop the caller from repeating what we have forgotten, so there is none.
+        """
+        transaction.stop()
+        response = answer(transaction.request, error.code, str(error), error.headers, to_tag=transaction.tag)
+        self._transport.send(write(response), transaction.flow)
 
     def _open(self, key: Hashable, request: Request, back: Flow) -> ServerTransaction:
         def send(data: bytes) -> None:

@@ -135,6 +135,23 @@ class Layer(SynchronousTestCase):
         self.assertEqual(self.received(request("OPTIONS", 3)), ["0 SIP/2.0 500 Internal Server Error"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_challenge(self) -> None:
+        """A challenge is sent once and forgotten (RFC 3261 26.3.2.4); a copy of the INVITE gets a new one."""
+        self.user.raises = Refused(401, "Unauthorized", [("WWW-Authenticate", "Digest x")])
+        for _ in range(2):
+            self.assertEqual(self.received(request("INVITE")), ["0 SIP/2.0 401 Unauthorized"])
+            self.assertEqual((self.clock.getDelayedCalls(), self.layer._servers), ([], {}))
+        self.received(request("ACK", branch="INVITE1", to_tag="x"))
+        self.run_down()
+
+    def test_trying_comes_first(self) -> None:
+        """Also when the user rings before it returns, 100 comes first; a refusal needs none."""
+        self.user.requested = lambda request, transaction: (  # type: ignore[method-assign]
+            transaction.answer(180) if request.cseq.number == 1 else transaction.answer(486)
+        )
+        self.assertEqual(self.received(request("INVITE", 1)), ["0 SIP/2.0 100 Trying", "0 SIP/2.0 180 Ringing"])
+        self.assertEqual(self.received(request("INVITE", 2)), ["0 SIP/2.0 486 Busy Here"])
+
     def test_answer_with_line_break(self) -> None:
         """If our own words held a line break, the answer would be 500, not a forged header."""
         self.user.raises = Refused(403, "No\r\nContact: <sip:evil>")
