@@ -61,13 +61,11 @@ def name_addr(text: str) -> NameAddr:
     head = parts[0]
     display, opened, rest = _split_display(head)
     if not opened:
-        display, uri, closed = "", head, ">"
+        display, uri = "", head
     else:
-        uri, closed, after = rest.partition(">")
+        uri, _, after = rest.partition(">")
         if after.strip():
             raise Malformed("There is text after an address")
-    if not closed:
-        raise Malformed("A bracket is not closed")
     clear = grammar.unquote(display)
     return NameAddr(
         re.sub(r"[\x00-\x1f\x7f]", "", clear).strip(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -396,9 +396,6 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._sessions)
-
-    def __iter__(self) -> Iterator[Session]:
-        return iter(tuple(self._sessions.values()))
 
     def add(self, session: Session) -> None:
         self._sessions[session.call_id, session.dialog.local_tag] = session

@@ -9,6 +9,7 @@ The machines are in `invite` and `noninvite`; sockets belong to the `SipTranspor
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
@@ -16,7 +17,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from extenbot.errors import ExtenbotError, Malformed, Refused, Remote
+from extenbot.errors import Malformed, Refused, Remote
 from extenbot.interfaces import Flow, SipTransport, Tokens
 from extenbot.sip import noninvite
 from extenbot.sip.headers import Via
@@ -40,7 +41,7 @@ class TransactionUser(Protocol):
         """An ACK for a 2xx."""
 
 
-class ServerTransaction:
+class ServerTransaction(ABC):
     """A request that waits for its answer. `flow` leads back to the sender, `tag` is our To tag."""
 
     def __init__(self, request: Request, flow: Flow, tag: str) -> None:
@@ -49,7 +50,6 @@ class ServerTransaction:
         self.tag = tag
         self.answered = False  # finally
         self.on_cancelled: Callable[[], None] | None = None
-        self.on_failed: Callable[[], None] | None = None
 
     def respond(self, response: Response) -> None:
         """Send it, with our To tag. After a final response nothing is sent but a 2xx of INVITE once more."""
@@ -70,15 +70,16 @@ class ServerTransaction:
         """`respond` with an `answer` to the request."""
         self.respond(answer(self.request, code, words, headers, body, content_type))
 
-    def _say(self, code: int, data: bytes) -> None:
-        raise NotImplementedError
-
+    @abstractmethod
     def repeated(self) -> None:
         """The request came once more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
-        raise NotImplementedError
+        """Forget it; nothing more is sent."""
+
+    @abstractmethod
+    def _say(self, code: int, data: bytes) -> None: ...
 
 
 class _InviteTransaction(ServerTransaction):
@@ -151,13 +152,15 @@ class Transactions:
             self.counters["keep-alive"] += 1
             return
         try:
-            message = read(data)
+            try:
+                message = read(data)
+            except Unreadable as error:
+                self._unreadable(error, flow)
+                return
             if isinstance(message, Response):
                 self._responded(message)
             else:
                 self._came(message, flow)
-        except Unreadable as error:
-            self._unreadable(error, flow)
         except Exception:  # noqa: BLE001 - whatever a stranger sent, the next datagram must be heard
             self.counters["fault"] += 1
             self.log.failure("A SIP message was lost by our own fault")
@@ -266,8 +269,6 @@ class Transactions:
 
         def failed() -> None:
             self.counters["no-ack"] += 1
-            if transaction.on_failed:
-                self._guarded(transaction.on_failed)
 
         timers, reliable = Timers(self._clock), back.transport != "UDP"
         transaction: ServerTransaction
@@ -314,14 +315,9 @@ class Transactions:
 
     def _unreadable(self, error: Unreadable, flow: Flow) -> None:
         self.counters["malformed"] += 1
-        request = error.request
-        if request is None:
-            return
-        try:
+        if request := error.request:
             _, back = _stamp(request, flow)
             self._transport.send(write(answer(request, error.code, str(error), to_tag=self._tag())), back)
-        except ExtenbotError:
-            self.counters["unanswerable"] += 1
 
     def _tag(self) -> str:
         return self._tokens.text(16)

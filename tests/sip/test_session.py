@@ -107,6 +107,12 @@ class Calling(SynchronousTestCase):
         self.ours("ACK", 1, branch="ack", body=ANSWER)
         self.assertEqual(self.told, [("acked", ANSWER)])
 
+    def test_late_answer_that_is_none(self) -> None:
+        """An ACK cannot be refused: what is no SDP in it counts as none."""
+        self.invited(body=b"").answer(OFFER)
+        self.ours("ACK", 1, branch="ack", body=b"hi", headers="Content-Type: text/plain\r\n")
+        self.assertEqual(self.told, [("acked", b"")])
+
     def test_refused(self) -> None:
         """A refusal is sent with its headers and ends it; later orders do nothing."""
         session = self.invited()

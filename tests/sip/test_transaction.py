@@ -238,6 +238,42 @@ class Layer(SynchronousTestCase):
         self.layer.received(request("INVITE", 7, call_id="good"), FLOW)
         self.assertEqual(len(self.user.got), heard + 1)
 
+    def test_our_own_fault(self) -> None:
+        """Even a transport that breaks its promise does not reach the reactor."""
+        with patch.object(self.wire, "send", side_effect=ZeroDivisionError):
+            self.layer.received(request("OPTIONS", uri="x:y"), FLOW)
+            self.layer.received(request("OPTIONS", 2).replace(b"th: 0", b"th: 5"), FLOW)
+        self.assertEqual(self.layer.counters["fault"], 2)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        self.assertEqual(
+            self.received(request("OPTIONS", 3, uri="x:y")), ["0 SIP/2.0 416 This URI scheme is not served"]
+        )
+
+    def test_nobody_yet(self) -> None:
+        """Before there is a user, requests get 503."""
+        self.layer.user = None
+        self.assertEqual(self.received(request("OPTIONS")), ["0 SIP/2.0 503 Starting up"])
+        self.received(request("ACK"))
+
+    def test_provisional(self) -> None:
+        """Other methods may get a 1xx as well."""
+        self.layer.received(request("REGISTER"), FLOW)
+        self.user.got[0].answer(100)
+        self.assertEqual(self.received(request("REGISTER")), ["0 SIP/2.0 100 Trying"] * 2)
+
+    def test_ipv6(self) -> None:
+        """IPv6 at both ends: received without brackets, our Via with them."""
+        flow = Flow("UDP", ("2001:db8::1", 5060), ("2001:db8::2", 5070))
+        self.layer.received(request("OPTIONS", via="SIP/2.0/UDP [2001:db8::9];branch=z9hG4bKx;rport"), flow)
+        self.user.got[0].answer(200)
+        self.assertEqual(self.wire.sent[0][2], flow)
+        self.assertIn(b"[2001:db8::9];branch=z9hG4bKx;rport=5070;received=2001:db8::2\r\n", self.wire.sent[0][1])
+        bye = Request("BYE", "sip:a@[2001:db8::2]")
+        for name, value in (("From", "<sip:b@u>;tag=1"), ("To", "<sip:a@p>"), ("Call-ID", "x"), ("CSeq", "1 BYE")):
+            bye.set(name, value)
+        self.layer.request(bye, flow, lambda _: None)
+        self.assertIn(b"Via: SIP/2.0/UDP [2001:db8::1]:5060;branch", self.wire.sent[1][1])
+
     def test_stop(self) -> None:
         """Stopping leaves no timer, in any state."""
         for number, code in enumerate((100, 200, 486)):
