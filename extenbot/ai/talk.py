@@ -387,7 +387,7 @@ class Talk:
         turn.done = True
         for item in turn.items:
             self._finish(item)
-        why = refusals.fatal(error)
+        why = refusals.fatal(error) if status == "failed" else None
         if why is not None:
             return why
         self._gate.done(response)

@@ -113,91 +113,86 @@ class Complete(SynchronousTestCase):
         self.assertEqual(world.clock.getDelayedCalls(), [])
 
 
-IDS = st.sampled_from(["r1", "r2", "i1", "i2", "u1", "k1", "c1", "c2", "c3", ""])
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | IDS
+RESPONSES = st.sampled_from(["r1", "r2"])
+ITEMS = st.sampled_from(["i1", "i2", "u1"])
+CALLS = st.sampled_from(["k1", "k2"])
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | RESPONSES
 JSON = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(IDS, inner, max_size=3), max_leaves=6
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ITEMS, inner, max_size=3), max_leaves=6
 )
-TEXTS = st.sampled_from(
-    ["completed", "failed", "cancelled", "function_call", "message", "end_call", "look_up", "{}", "{"]
-)
+
+
+def mostly(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """What belongs there, and sometimes anything."""
+    return st.sampled_from(range(40)).flatmap(lambda n: JSON if n == 33 else value)
+
+
+def event(kind: str, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """An event of this kind whose fields are mostly right."""
+    return st.fixed_dictionaries({"type": st.just(kind), **{key: mostly(value) for key, value in fields.items()}})
+
+
+def section(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({key: mostly(value) for key, value in fields.items()})
+
+
+TAG = section(client_event_id=st.sampled_from(["c2", "c3", "c4"])) | st.none()
 CODES = st.sampled_from(["rate_limit_exceeded", "server_error", "conversation_already_has_active_response", "x", None])
-KINDS = st.sampled_from(
-    [
-        "input_audio_buffer.speech_started",
-        "input_audio_buffer.speech_stopped",
-        "input_audio_buffer.committed",
-        "conversation.item.added",
-        "conversation.item.created",
-        "conversation.item.input_audio_transcription.completed",
-        "conversation.item.input_audio_transcription.delta",
-        "conversation.item.input_audio_transcription.failed",
-        "response.created",
-        "response.output_audio.delta",
-        "response.output_audio.done",
-        "response.output_audio_transcript.delta",
-        "response.output_audio_transcript.done",
-        "response.output_item.done",
-        "response.done",
-        "session.created",
-        "session.updated",
-        "error",
-        "what.ever",
-    ]
+ERROR = section(
+    code=CODES, event_id=st.sampled_from(["c2", "c3", "c4"]), message=st.text(max_size=9), type=st.just("x")
 )
-
-
-def either(*values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly what belongs there, sometimes anything."""
-    return st.one_of(*values, *values, *values, JSON)
-
-
-EVENTS = st.fixed_dictionaries(
-    {"type": KINDS},
-    optional={
-        "response_id": either(IDS),
-        "item_id": either(IDS),
-        "previous_item_id": either(IDS),
-        "content_index": either(st.integers(0, 3)),
-        "output_index": either(st.integers(0, 3)),
-        "delta": either(st.binary(max_size=900).map(lambda data: b64encode(data).decode())),
-        "transcript": either(st.text(max_size=9)),
-        "usage": either(st.dictionaries(st.sampled_from(["seconds", "type", "total_tokens"]), JSON)),
-        "item": either(
-            st.fixed_dictionaries(
-                {},
-                optional={
-                    "id": either(IDS),
-                    "type": either(TEXTS),
-                    "status": either(TEXTS),
-                    "call_id": either(IDS),
-                    "name": either(TEXTS),
-                    "arguments": either(TEXTS),
-                },
-            )
-        ),
-        "response": either(
-            st.fixed_dictionaries(
-                {},
-                optional={
-                    "id": either(IDS),
-                    "status": either(TEXTS),
-                    "output": JSON,
-                    "usage": JSON,
-                    "metadata": either(st.fixed_dictionaries({"client_event_id": IDS})),
-                    "status_details": either(st.fixed_dictionaries({"error": st.fixed_dictionaries({"code": CODES})})),
-                },
-            )
-        ),
-        "error": either(
-            st.fixed_dictionaries({"code": CODES}, optional={"event_id": IDS, "message": st.text(), "type": TEXTS})
-        ),
-        "session": JSON,
-    },
+AUDIO = st.binary(max_size=900).map(lambda data: b64encode(data).decode())
+CALL = section(
+    type=st.just("function_call"),
+    status=st.just("completed"),
+    call_id=CALLS,
+    name=st.sampled_from(["look_up", "end_call", "transfer_call"]),
+    arguments=st.sampled_from(["{}", '{"a":1}', "{", ""]),
+)
+RESPONSE = section(
+    id=RESPONSES,
+    status=st.sampled_from(["completed", "completed", "failed", "cancelled"]),
+    output=st.lists(section(type=st.sampled_from(["message", "function_call"])), max_size=2),
+    usage=section(input_tokens=st.integers(), input_token_details=section(text_tokens=st.integers())),
+    metadata=TAG,
+    status_details=section(error=ERROR),
+)
+TRANSCRIPTION = "conversation.item.input_audio_transcription"
+EVENTS = st.one_of(
+    event("input_audio_buffer.speech_started", item_id=ITEMS),
+    event("input_audio_buffer.speech_stopped", item_id=ITEMS),
+    event("input_audio_buffer.committed", item_id=ITEMS, previous_item_id=ITEMS | st.none()),
+    event("conversation.item.added", item=section(id=ITEMS), previous_item_id=ITEMS | st.none()),
+    event("conversation.item.created", item=section(id=ITEMS)),
+    event(
+        f"{TRANSCRIPTION}.completed", item_id=ITEMS, transcript=st.text(max_size=9), usage=section(total_tokens=LEAVES)
+    ),
+    event(f"{TRANSCRIPTION}.completed", item_id=ITEMS, transcript=st.text(max_size=9), usage=section(seconds=LEAVES)),
+    event(f"{TRANSCRIPTION}.delta", item_id=ITEMS, delta=st.text(max_size=9), content_index=st.integers(0, 1)),
+    event(f"{TRANSCRIPTION}.failed", item_id=ITEMS, error=ERROR),
+    event("response.created", response=section(id=RESPONSES, metadata=TAG)),
+    event(
+        "response.output_audio.delta",
+        response_id=RESPONSES,
+        item_id=ITEMS,
+        delta=AUDIO,
+        content_index=st.integers(0, 1),
+    ),
+    event("response.output_audio.done", response_id=RESPONSES, item_id=ITEMS),
+    event("response.output_audio_transcript.delta", item_id=ITEMS, delta=st.text(max_size=9)),
+    event("response.output_audio_transcript.done", item_id=ITEMS, transcript=st.text(max_size=9)),
+    event("response.output_item.done", response_id=RESPONSES, output_index=st.integers(0, 2), item=CALL),
+    event("response.done", response=RESPONSE),
+    event("error", error=ERROR),
+    event("error", error=section(code=st.sampled_from(["insufficient_quota", "x", "y", "z"]))),
+    event("session.created", session=JSON),
+    event("session.updated", session=JSON),
+    event("what.ever", response=JSON),
 )
 
 #: between the events: the caller, the playout, the clock and the call go on as they like
-MOVES = st.sampled_from(["heard", "play", "drain", "tick", "wait", "answer", "answer late"])
+MOVES = st.sampled_from(["heard", "play", "drain", "tick", "wait", "answer", "answer quietly"])
+STEPS = st.sampled_from([MOVES, EVENTS, EVENTS]).flatmap(lambda steps: steps)
 
 
 def move(world: World, name: str) -> None:
@@ -212,17 +207,16 @@ def move(world: World, name: str) -> None:
     elif name == "wait":
         world.clock.advance(7)
     else:
-        world.voice.answered("k1" if name == "answer" else "i1", "result")
+        world.voice.answered("k1" if name == "answer" else "k2", "result", speak=name == "answer")
 
 
 class Anything(SynchronousTestCase):
     @settings(max_examples=300, deadline=None)
-    @given(st.lists(st.one_of(EVENTS, EVENTS, MOVES), max_size=40), st.booleans(), st.booleans())
-    def test_any_server(self, steps: list[Any], talking: bool, broken: bool) -> None:
+    @given(st.lists(STEPS, min_size=5, max_size=40), st.sampled_from(list(STATES)[1:4]), st.booleans())
+    def test_any_server(self, steps: list[Any], state: str, broken: bool) -> None:
         """A server in any order and shape raises nothing, makes us send nothing wrong, and the end is the end."""
         world = World()
-        if talking:
-            world.talk()
+        STATES[state](world)
         for step in steps:
             if isinstance(step, str):
                 move(world, step)
@@ -248,7 +242,7 @@ class Anything(SynchronousTestCase):
         self.assertEqual(world.clock.getDelayedCalls(), [])
         json.dumps([world.voice.usage, world.voice.transcript], allow_nan=False).encode()
 
-    @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+    @given(st.binary() | (EVENTS | JSON).map(lambda value: json.dumps(value).encode()))
     def test_reader(self, data: bytes) -> None:
         """The reader gives an event or `Malformed`, and nothing else."""
         with contextlib.suppress(Malformed):
