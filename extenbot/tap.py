@@ -36,6 +36,23 @@ def install_reactor() -> None:
     # Otherwise what starts before the loop runs is scheduled on another loop and hangs without a word.
     asyncio.set_event_loop(loop)
     asyncioreactor.install(loop)
+    from twisted.internet import reactor
+
+    # uvloop takes the wake-up descriptor by which Twisted learns that a child process has ended.
+    reactor.callWhenRunning(_reap_children)  # type: ignore[attr-defined]
+
+
+def _reap_children() -> None:
+    import signal
+
+    from twisted.internet import reactor
+    from twisted.internet.process import reapAllProcesses
+
+    def ended(_signal: int, _frame: object) -> None:
+        reactor.callFromThread(reapAllProcesses)  # type: ignore[attr-defined]
+
+    signal.signal(signal.SIGCHLD, ended)
+    reapAllProcesses()
 
 
 # twistd imports this module when `extenbot` was chosen, and before it installs a reactor of its own.

@@ -24,11 +24,15 @@ TRIES = 50
 
 
 class _Audio(DatagramProtocol):
+    noisy = False
+
     def __init__(self, receiver: RtpReceiver) -> None:
         self.datagramReceived = receiver.received  # type: ignore[method-assign,assignment]
 
 
 class _Control(DatagramProtocol):
+    noisy = False
+
     def __init__(self, receiver: RtpReceiver) -> None:
         self.datagramReceived = receiver.received_control  # type: ignore[method-assign,assignment]
 

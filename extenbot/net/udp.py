@@ -18,6 +18,8 @@ RECEIVE_BUFFER = 4 << 20
 
 
 class _Socket(DatagramProtocol):
+    noisy = False
+
     def __init__(self, received: Callable[[bytes, Flow], None]) -> None:
         self.received = received
         self.local: Address = ("", 0)
