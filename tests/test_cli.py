@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -18,12 +17,12 @@ from extenbot.settings import Settings
 from extenbot.store.calls import Calls
 from extenbot.store.database import Database
 from tests.store.examples import record
+from tests.store.inline import new_folder
 
 
 class Command(SynchronousTestCase):
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
+        self.folder = new_folder(self)
         self.config = self.folder / "extenbot.toml"
         self.config.write_text('domain = "voice.example.org"\ndata = "var"\n')
         self.patch(sys, "stdin", io.StringIO("correct horse\n"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.settings import Settings
 from extenbot.store.store import Store
@@ -41,6 +43,13 @@ class InlinePool:
             done(False, Failure())
         else:
             done(True, result)
+
+
+def new_folder(case: SynchronousTestCase) -> Path:
+    """An empty folder that goes with the test."""
+    folder = tempfile.TemporaryDirectory(prefix="extenbot-")
+    case.addCleanup(folder.cleanup)
+    return Path(folder.name)
 
 
 def open_store(folder: Path, reactor: InlineReactor | None = None, pool: InlinePool | None = None) -> Store:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Invalid
@@ -11,11 +9,12 @@ from extenbot.settings import Settings
 from extenbot.store.accounts import SESSION_LIFE, Accounts
 from extenbot.store.bots import Bots
 from extenbot.store.database import Database
+from tests.store.inline import new_folder
 
 
 class AccountsTest(SynchronousTestCase):
     def setUp(self) -> None:
-        self.database = Database(Settings(data=Path(self.mktemp())))
+        self.database = Database(Settings(data=new_folder(self)))
         self.addCleanup(self.database.close)
         self.time = 1_900_000_000.0
         self.accounts = Accounts(self.database, lambda: self.time)

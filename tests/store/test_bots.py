@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import OperationalError
@@ -13,14 +12,14 @@ from extenbot.errors import CannotStart, Invalid
 from extenbot.interfaces import Function
 from extenbot.store.directory import POLL, Change
 from tests.store.examples import BINDING
-from tests.store.inline import InlinePool, InlineReactor, open_store
+from tests.store.inline import InlinePool, InlineReactor, new_folder, open_store
 
 
 class Kept(SynchronousTestCase):
     """A store with one account; `self.other` is the same database as another process has it."""
 
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
+        self.folder = new_folder(self)
         self.reactor, self.pool = InlineReactor(), InlinePool()
         self.store = open_store(self.folder, self.reactor, self.pool)
         self.other = open_store(self.folder)
@@ -226,7 +225,7 @@ class DirectoryTest(Kept):
 class Demo(SynchronousTestCase):
     def test_first_start_only(self) -> None:
         """The first start makes an account and a bot on the local voice, later ones nothing."""
-        folder = Path(self.mktemp())
+        folder = new_folder(self)
         store = open_store(folder)
         first = store.seed_demo()
         assert first is not None
@@ -245,7 +244,7 @@ class Demo(SynchronousTestCase):
 
     def test_a_key_too_few(self) -> None:
         """A bot whose secrets no key fits stops the start, by name."""
-        folder = Path(self.mktemp())
+        folder = new_folder(self)
         store = open_store(folder)
         demo = store.seed_demo()
         assert demo is not None

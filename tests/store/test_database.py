@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from pathlib import Path
 
 from cryptography.fernet import Fernet
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,11 +15,12 @@ from extenbot.store import keys
 from extenbot.store.accounts import Accounts
 from extenbot.store.bots import Bots
 from extenbot.store.database import Database
+from tests.store.inline import new_folder
 
 
 class Opening(SynchronousTestCase):
     def setUp(self) -> None:
-        self.settings = Settings(data=Path(self.mktemp()) / "var")
+        self.settings = Settings(data=new_folder(self) / "var")
 
     def open(self) -> Database:
         database = Database(self.settings)
@@ -74,7 +74,7 @@ class Opening(SynchronousTestCase):
 
     def test_no_folder(self) -> None:
         """A data folder that cannot be made is named."""
-        (file := Path(self.mktemp())).write_text("")
+        (file := new_folder(self) / "file").write_text("")
         self.settings = Settings(data=file / "var")
         self.assertIn(str(file / "var"), self.refusal())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from sqlalchemy.exc import OperationalError
 from twisted.internet.defer import Deferred
@@ -11,14 +10,14 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store.examples import BINDING, record
-from tests.store.inline import InlinePool, InlineReactor, open_store
+from tests.store.inline import InlinePool, InlineReactor, new_folder, open_store
 
 AWAY = OperationalError("insert", None, Exception("disk on fire"))
 
 
 class RecordsTest(SynchronousTestCase):
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
+        self.folder = new_folder(self)
         self.reactor, self.pool = InlineReactor(), InlinePool()
         self.store = open_store(self.folder, self.reactor, self.pool)
         self.addCleanup(self.store.close)

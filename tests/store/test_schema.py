@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, ClassVar
 
 from sqlalchemy import Engine, MetaData, Table, UniqueConstraint, create_engine, inspect
@@ -17,6 +16,7 @@ from extenbot.store.calls import Calls
 from extenbot.store.database import Database, schema_file, statements
 from extenbot.store.tables import SCHEMA_VERSION, metadata
 from tests.store.examples import record
+from tests.store.inline import new_folder
 from tests.store.postgres import Postgres
 
 _FAMILIES = (
@@ -116,7 +116,7 @@ class OnPostgres(SynchronousTestCase):
 
     def test_everything_works(self) -> None:
         """A bot, a taken username, a call with odd characters: all as on SQLite."""
-        settings = Settings(data=Path(self.mktemp()), database=DatabaseSettings(url=self.server.url))
+        settings = Settings(data=new_folder(self), database=DatabaseSettings(url=self.server.url))
         database = Database(settings)
         self.addCleanup(database.close)
         self.maxDiff = None

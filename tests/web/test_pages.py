@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 from passlib.hash import argon2
@@ -17,7 +16,7 @@ from extenbot.web.seams import Connection
 from extenbot.web.site import PagesSite, site
 from extenbot.web.visits import LONGEST_BODY
 from tests.store.examples import BINDING, record
-from tests.store.inline import InlinePool, InlineReactor, open_store
+from tests.store.inline import InlinePool, InlineReactor, new_folder, open_store
 from tests.web.browser import Browser
 
 EVIL = "<script>alert('x')</script>&\"'"
@@ -31,7 +30,7 @@ class Pages(SynchronousTestCase):
         self.patch(accounts, "_hasher", lambda: argon2.using(rounds=1, memory_cost=8, parallelism=1))
         self.reactor, self.pool = InlineReactor(), InlinePool()
         self.reactor.advance(1_900_000_000)
-        self.store = open_store(Path(self.mktemp()), self.reactor, self.pool)
+        self.store = open_store(new_folder(self), self.reactor, self.pool)
         self.addCleanup(self.store.close)
         self.bindings: dict[str, list[Any]] = {}
         self.resource = site(
