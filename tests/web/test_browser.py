@@ -1,0 +1,136 @@
+"""A real browser on the real pages: sign up, make a bot, see its values, see a finished call.
+
+With EXTENBOT_SCREENSHOTS=FOLDER each step also leaves a picture there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from extenbot.interfaces import Line
+from extenbot.settings import Settings
+from extenbot.store.store import Store
+from extenbot.web.seams import Connection
+from extenbot.web.site import PagesSite, site
+from tests.need import need
+from tests.store.examples import BINDING, record
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+TALK = (
+    Line("bot", "Hello, this is Ada of Example Ltd. How can I help you?", 0.9),
+    Line("caller", "Is the shop on Market Street open on Saturday?", 5.2),
+    Line("bot", "Yes, it is open from nine to six, and on Sundays we", 8.9, True),
+    Line("caller", "Great, thanks. <b>Bye!</b>", 12.4),
+    Line("bot", "Goodbye!", 13.8),
+)
+
+
+@pytest.mark.real
+class InABrowser(TestCase):
+    timeout = 90
+
+    def setUp(self) -> None:
+        program = shutil.which("chromium")
+        need("chromium", "apt-get install chromium", program is not None)
+        self.program = program
+        self.folder = tempfile.TemporaryDirectory(prefix="extenbot-")
+        self.store = Store(Settings(data=Path(self.folder.name)), reactor)
+        self.store.open()
+        pages = site(self.store, Settings(), Connection("voice.example.org"), lambda _username: [BINDING])
+        listen: Any = reactor.listenTCP
+        self.port = listen(0, PagesSite(pages), interface="127.0.0.1")
+        self.url = f"http://127.0.0.1:{self.port.getHost().port}"
+        return Deferred.fromCoroutine(self.store.start())  # type: ignore[return-value]
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await self.port.stopListening()
+        await self.store.stop()
+        self.folder.cleanup()
+
+    async def test_main_flow(self) -> None:
+        """At desk and phone width: from nothing to a bot, its values, and what was said in a call."""
+        for width in (1280, 360):
+            await deferToThread(self.visit, width)
+
+    def visit(self, width: int) -> None:
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=self.program, args=FLAGS)
+            page = browser.new_page(viewport={"width": width, "height": 800})
+            complaints: list[str] = []
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
+            self.walk(page, width, self.camera(page, width))
+            browser.close()
+        self.assertEqual(complaints, [])
+
+    def camera(self, page: Any, width: int) -> Callable[[str], None]:
+        folder = os.environ.get("EXTENBOT_SCREENSHOTS")
+
+        def look(name: str) -> None:
+            """Nothing sticks out at the side of the screen."""
+            self.assertLessEqual(page.evaluate("document.documentElement.scrollWidth"), width, name)
+            if folder:
+                page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
+
+        return look
+
+    def walk(self, page: Any, width: int, look: Callable[[str], None]) -> None:
+        page.goto(self.url)
+        look("log-in")
+        page.click("text=Make an account")
+        page.fill("#email", f"you{width}@example.org")
+        page.fill("#password", "correct horse battery")
+        look("sign-up")
+        page.click("main button")
+        page.click("text=Make the first bot")
+        page.fill("#name", "Reception")
+        page.fill("#welcome", TALK[0].text)
+        page.fill("#transfer_uri", "nowhere")
+        page.click("button:has-text('Make the bot')")
+        self.assertEqual(page.input_value("#name"), "Reception")
+        self.assertEqual(page.evaluate("document.activeElement.id"), "transfer_uri")
+        look("wrong-bot")
+        page.fill("#transfer_uri", "sip:100@10.8.0.1")
+        page.click("button:has-text('Make the bot')")
+        [bot] = [bot for bot in self.store.bots.all() if bot.id == page.url.rsplit("/", 1)[-1]]
+        page.click("summary:has-text('FreePBX')")
+        look("bot")
+        for value in (bot.username, bot.password, "openai@voice.example.org", "70000000000@voice.example.org"):
+            self.assertTrue(page.is_visible(f"code:text-is('{value}')"), value)
+        page.click("[aria-label='Copy Password']")
+        page.wait_for_selector("[aria-label='Copy Password']:has-text('Copied')")
+        self.store.calls.write(record(bot.account_id, bot.id, id=f"call{width}", transcript=TALK))
+        page.reload()
+        page.click(f"a[href='/calls/call{width}']")
+        look("call")
+        self.assertEqual(
+            [said.split(" — ")[0] for said in page.locator(".said").all_inner_texts()], [line.text for line in TALK]
+        )
+        page.click("nav >> text=Calls")
+        look("calls")
+        page.click("nav >> text=Bots")
+        look("bots")
+        page.click("text=Log out")
+        page.wait_for_url("**/login")
