@@ -211,8 +211,8 @@ def move(world: World, name: str) -> None:
 
 
 class Anything(SynchronousTestCase):
-    @settings(max_examples=300, deadline=None)
-    @given(st.lists(STEPS, min_size=5, max_size=40), st.sampled_from(list(STATES)[1:4]), st.booleans())
+    @settings(max_examples=250, deadline=None)
+    @given(st.lists(STEPS, min_size=25, max_size=60), st.sampled_from(list(STATES)[1:4]), st.booleans())
     def test_any_server(self, steps: list[Any], state: str, broken: bool) -> None:
         """A server in any order and shape raises nothing, makes us send nothing wrong, and the end is the end."""
         world = World()
