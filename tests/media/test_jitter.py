@@ -77,6 +77,15 @@ class Caller(SynchronousTestCase):
         self.put(2)
         self.assertEqual(self.numbers(self.takes(4)), [0, None, 2, None])
 
+    def test_silence_already_given(self) -> None:
+        """Turns that passed in silence while three packets were lost are not filled a second time."""
+        self.begin()
+        frames = self.takes(4)
+        self.put(4)
+        frames += self.takes(1)
+        self.put(5)
+        self.assertEqual(self.numbers([*frames, *self.takes(2)]), [0, None, None, None, 4, 5, None])
+
     def test_late_and_twice(self) -> None:
         """A packet that comes after its turn or a second time is left out and counted."""
         self.begin()

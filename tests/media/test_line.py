@@ -426,6 +426,14 @@ class Reports(Call):
         self.line.stop()
         self.assertEqual(self.port.control[-1][1], ("192.0.2.1", 9001))
 
+    def test_foreign_report(self) -> None:
+        """Reports from another host than the caller's are ignored."""
+        block = rtcp.Block(0xABCD, 0, 3, 1, 80, 0, 0)
+        self.line.received_control(rtcp.write(rtcp.Report(7, None, (block,)), "x"), ("203.0.113.200", 4001))
+        self.turns(250)
+        self.assertIsNone(self.line.statistics.remote_lost)
+        self.assertEqual(self.port.control[0][1], ("192.0.2.1", 4001))
+
     def test_their_report_is_referred_to(self) -> None:
         """Our block names their last sender report and the time since, so they can measure too."""
         phone = Phone(self.line, PBX)
