@@ -175,7 +175,7 @@ ringback_aufile none
         )
         (self.folder / "accounts").write_text(f"{account};audio_codecs={codecs}\n")
         (self.folder / "contacts").write_text("")
-        (self.folder / "uuid").write_text("00000000-0000-0000-0000-000000000001\n")
+        (self.folder / "uuid").write_text("00000000-0000-0000-0000-000000000001")
         self.process = Process(test, ["baresip", "-4", "-f", str(self.folder)])
         self._socket: socket.socket = until("baresip's control port", lambda: self._connect(host, control))
         test.addCleanup(self._socket.close)

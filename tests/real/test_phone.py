@@ -19,7 +19,6 @@ from tests.real.speech import spoken, transcribed
 class Conversation(SynchronousTestCase):
     def setUp(self) -> None:
         need("baresip", "apt-get install baresip-core", shutil.which("baresip") is not None)
-        need("espeak-ng", "apt-get install espeak-ng", shutil.which("espeak-ng") is not None)
         need("sox", "apt-get install sox", shutil.which("sox") is not None)
         need("faster-whisper", "pip install extenbot[speech]", find_spec("faster_whisper") is not None)
 
@@ -30,7 +29,7 @@ class Conversation(SynchronousTestCase):
         account = f"<sip:{user}@127.0.0.1:{service.sip};transport=udp>;auth_user={user};auth_pass={password};regint=60"
         sound = spoken(Path(self.mktemp()).with_suffix(".wav"), *parts, 30.0)
         phone = Baresip(self, account, sound, codecs=codec)
-        phone.wait_for("REGISTER_OK")
+        phone.process.wait_for("registered successfully")
         phone.do("sndcode")
         phone.do("dial", f"sip:openai@127.0.0.1:{service.sip}")
         phone.wait_for("CALL_ESTABLISHED")
