@@ -20,6 +20,8 @@ GO_ON: Json = {}
 TAG = "client_event_id"
 """Metadata by which we know our own responses again."""
 
+OVERTAKEN = "conversation_already_has_active_response"
+
 
 class Gate:
     """Lets one response.create through at a time. `create` sends one and returns its event id."""
@@ -82,10 +84,13 @@ class Gate:
 
     def refused(self, error: Json) -> bool:
         """Whether `error` refuses our latest request. One that was overtaken waits for another try, once."""
-        if not self._sent or word(error, "event_id") != self._sent:
+        named, overtaken = word(error, "event_id"), word(error, "code") == OVERTAKEN
+        # A server that names no request can only mean the one that is open.
+        ours = named == self._sent if named else overtaken and bool(self._requested)
+        if not ours:
             return False
         self._requested = self._sent = ""
-        again = transient(error) or word(error, "code") == "conversation_already_has_active_response"
+        again = overtaken or transient(error)
         if again and not self._refused:
             self.wait(self._options)
         self._refused = again and not self._refused

@@ -355,6 +355,33 @@ class Trouble(SynchronousTestCase):
         world.clock.advance(5)
         self.assertEqual(world.sent(), [])
 
+    def test_overtaken_without_a_name(self) -> None:
+        """A server that does not say which request it refused cannot close the gate for good."""
+        world = World().open()
+        world.voice.greet()
+        world.sent()
+        world.created("vad", metadata={"client_event_id": "foreign"})
+        world.error("conversation_already_has_active_response")
+        world.say("vad", "i1", 80)
+        world.done("vad")
+        self.assertEqual(world.sent(), [create("c3", **GREETING)])
+
+    def test_refused_for_another_reason(self) -> None:
+        """A request refused by a fault of the server is sent once more; any other refusal only frees the gate."""
+        for kind, again in (("server_error", ["response.create"]), ("invalid_request_error", [])):
+            world = World().open()
+            world.voice.greet()
+            world.sent()
+            world.error(None, event_id="c2", kind=kind)
+            world.clock.advance(1)
+            self.assertEqual(world.kinds(), again)
+            world.error(None, event_id="c3", kind=kind)
+            world.clock.advance(1)
+            world.calls("r1", "k1")
+            world.done("r1")
+            world.voice.answered("k1", "a")
+            self.assertEqual(world.kinds(), ["conversation.item.create", "response.create"])
+
     def test_overtaken_by_nothing_seen(self) -> None:
         """Should the overtaking response never show, the request is sent again a second later."""
         world = World().open()
