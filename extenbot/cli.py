@@ -26,7 +26,7 @@ _BOT_OPTIONS = {
     "username": "of the SIP account (a registrar's is generated when left out)",
     "password": "of the SIP account (a registrar's is generated when left out)",
     "domain": "of the PBX, for a registrant",
-    "model": "of the voice service; sandbox is the local voice",
+    "model": "of the voice service; sandbox is the local voice (which serves when nothing else is said)",
     "voice": "of the model",
     "token": "the key for the voice service",
     "ai_url": "the whole URL of the Realtime service (default: [ai] url)",

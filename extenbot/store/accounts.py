@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import Row, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from extenbot.errors import Invalid
@@ -76,10 +76,6 @@ class Accounts:
         with self._database.read() as connection:
             rows = connection.execute(select(tables.accounts).order_by(tables.accounts.c.created))
             return [_account(row) for row in rows]
-
-    def count(self) -> int:
-        with self._database.read() as connection:
-            return int(connection.execute(select(func.count()).select_from(tables.accounts)).scalar_one())
 
     def find(self, text: str) -> Account | None:
         """By email or id."""

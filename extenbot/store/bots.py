@@ -23,8 +23,6 @@ EDITABLE = frozenset(field.name for field in fields(Bot)) - {"id", "account_id",
 
 SECRET = frozenset({"password", "token"})
 _PLAIN = EDITABLE - SECRET
-_DEFAULT_MODEL = "gpt-realtime"
-_DEFAULT_VOICE = "marin"
 
 
 class Snapshot(NamedTuple):
@@ -102,9 +100,8 @@ class Bots:
         if chosen["kind"] == "registrar":
             chosen["username"] = chosen["username"] or new_username()
             chosen["password"] = chosen["password"] or new_password()
-        remote = chosen.get("token") or chosen.get("ai_url")
-        chosen["model"] = chosen.get("model") or (_DEFAULT_MODEL if remote else "sandbox")
-        chosen["voice"] = chosen.get("voice") or ("" if chosen["model"] == "sandbox" else _DEFAULT_VOICE)
+        if not (chosen.get("model") or chosen.get("token") or chosen.get("ai_url")):
+            chosen["model"] = "sandbox"  # it needs nothing else
         bot = checked_bot(Bot(id=new_id(), account_id=account_id, **chosen))
         row = _columns(bot, self._database.keys) | {"id": bot.id, "account_id": account_id, "created": self._now()}
         try:

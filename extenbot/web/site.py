@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
 from klein import Klein
+from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
@@ -174,6 +175,8 @@ class Pages:
         self._registered = registered
         self._cookies = Cookies(settings.web.url.startswith("https:"))
         self._throttle = Throttle(now)
+        # Hashing takes its time: a flood of logins must leave threads for calls and bots.
+        self._hashing = DeferredSemaphore(2)
         self._views = Views()
 
     # -- Who asks, and what they get
@@ -263,7 +266,7 @@ class Pages:
             return self.show(visit, "login.html", 429, email=email, problems={"password": words})
         for key in keys:  # counted before the answer is known, so that many tries at once count as well
             self._throttle.failed(key)
-        account = await self._store.run(self._store.accounts.check, email, password)
+        account = await self._hashing.run(self._store.run, self._store.accounts.check, email, password)
         if account is None:
             words = "This email and password do not belong together."
             return self.show(visit, "login.html", 422, email=email, problems={"password": words})
@@ -289,7 +292,7 @@ class Pages:
             return self.show(visit, "signup.html", 429, email=email, problems={"email": words})
         self._throttle.failed(key)
         try:
-            account = await self._store.change(self._store.accounts.add, email, password)
+            account = await self._hashing.run(self._store.run, self._store.accounts.add, email, password)
         except Invalid as error:
             return self.show(visit, "signup.html", 422, email=email, problems=error.problems)
         return await self._enter(visit, account)
