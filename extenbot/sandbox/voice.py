@@ -16,6 +16,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.process import reapAllProcesses
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,6 +28,7 @@ from extenbot.sandbox.g711 import Format
 from extenbot.sandbox.turns import silence_of
 
 PATIENCE = 3  # deaths in a row, without an answer between, until it is given up
+REAP = 0.05  # seconds between looks at a process that dies
 INSTALL = "pip install 'extenbot[speech]'"
 
 
@@ -99,6 +101,7 @@ class SpeechProcess(ProcessProtocol):
         self._running = False
         self._stopping: Deferred[None] | None = None
         self._retry: Any = None
+        self._reaping: Any = None
         self._unpacker = Unpacker()
 
     @property
@@ -216,9 +219,22 @@ class SpeechProcess(ProcessProtocol):
         """What its libraries write."""
         self.log.debug("speech process: {text}", text=data.decode("utf-8", "replace").strip())
 
+    def outConnectionLost(self) -> None:
+        """It writes no more, so it is dying: look until it is dead.
+
+        uvloop takes the wake-up that Twisted needs for SIGCHLD, so nobody else would tell us.
+        """
+        if not self._running:
+            return
+        reapAllProcesses()
+        if self._running:
+            self._reaping = self._reactor.callLater(REAP, self.outConnectionLost)
+
     def processEnded(self, reason: Failure) -> None:
         """It is gone; when nobody asked for that it is started again, later each time."""
         self._running = False
+        if self._reaping is not None and self._reaping.active():
+            self._reaping.cancel()
         lost, self._open = self._open, {}
         for speaking in lost.values():
             speaking.done.errback(BackendLost("lost", "The speech process died."))

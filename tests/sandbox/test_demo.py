@@ -272,6 +272,17 @@ class Process(SynchronousTestCase):
         self.assertEqual(self.reactor.getDelayedCalls(), [])
         self.failureResultOf(self.speech.hear(b"", PCMU), BackendLost)
 
+    def test_unnoticed_death(self) -> None:
+        """A process that dies is looked after though nobody tells us (uvloop keeps SIGCHLD to itself)."""
+        looked: list[int] = []
+        self.patch(voice, "reapAllProcesses", lambda: looked.append(1))
+        self.speech.start()
+        self.speech.outConnectionLost()
+        self.reactor.advance(voice.REAP)
+        self.assertEqual(len(looked), 2)
+        self.speech.processEnded(Failure(ProcessTerminated(1)))
+        self.assertEqual(len(self.reactor.getDelayedCalls()), 1)  # the new start
+
     def test_cancel(self) -> None:
         """Who does not want to hear the rest says so to the process, and gets no more."""
         pieces: list[bytes] = []
