@@ -62,7 +62,8 @@ class SipTransport(Protocol):
 class RtpReceiver(Protocol):
     """Gets the datagrams of one port pair. Must not raise."""
 
-    def received(self, data: bytes, source: Address) -> None: ...
+    def received(self, data: bytes, source: Address, at: float) -> None:
+        """An RTP datagram that arrived `at`: seconds of a clock that may start anywhere, for jitter."""
 
     def received_control(self, data: bytes, source: Address) -> None: ...
 
@@ -74,6 +75,12 @@ class RtpPort(Protocol):
     """What the SDP says: the advertised host and the RTP port."""
 
     def send(self, data: bytes, to: Address) -> None: ...
+
+    def poll(self) -> None:
+        """Hand the RTP that has arrived since the last time to the receiver; it waits here until asked for.
+
+        Audio goes on at the tick in any case: asking then costs no latency, and no wake-up for each packet.
+        """
 
     def send_control(self, data: bytes, to: Address) -> None: ...
 

@@ -173,9 +173,11 @@ class Line:
     # -- The tick: one packet out, 20 ms to the model -------------------------------------
 
     def _tick(self) -> None:
-        port, target = self._port, self._target
+        port = self._port
         if port is None:
             return
+        port.poll()
+        target = self._target
         if self._live and target is not None:
             audio = self.playout.next(self._frame)
             if self._leave is None:  # what the end of the bot's words led to
@@ -204,8 +206,8 @@ class Line:
 
     # -- Datagrams ------------------------------------------------------------------------
 
-    def received(self, data: bytes, source: Address) -> None:
-        """A datagram on the RTP port."""
+    def received(self, data: bytes, source: Address, at: float) -> None:
+        """A datagram on the RTP port; `at` is when it came there."""
         if rtp.is_control(data):
             self._read_control(data, source)
             return
@@ -232,7 +234,7 @@ class Line:
         if not self._taking:
             return
         if audio:
-            reception.time(timestamp, now)
+            reception.time(timestamp, at)
             self._jitter.put(sequence, timestamp, payload)
             return
         self._jitter.put(sequence, timestamp, b"")

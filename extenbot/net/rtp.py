@@ -1,11 +1,17 @@
 """Pairs of UDP ports for RTP and RTCP, and the pool they come from (RFC 3550 11).
 
-The hot path writes to the socket itself: Twisted's `write` examines the address again
-for every packet.
+RTP is not read when it arrives but when the line asks, at its tick: the reactor wakes once for
+many calls instead of once for each packet, and the kernel says when each packet came. RTCP is
+rare and goes the usual way. The hot path uses the sockets themselves: Twisted's `write`
+examines the address again for every packet.
 """
 
 from __future__ import annotations
 
+import socket
+import struct
+import sys
+import time
 from collections import deque
 from typing import Any
 
@@ -17,17 +23,16 @@ from extenbot.interfaces import Address, RtpReceiver
 from extenbot.net.addresses import ANY, local_toward
 from extenbot.settings import Rtp
 
+#: packets of one call taken at one tick; more can only be a flood
+MOST = 64
+#: Linux's SO_TIMESTAMPNS, which the socket module does not name, and what it brings: seconds and nanoseconds
+_SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
+_STAMP = struct.Struct("@ll")
+_ANCILLARY = socket.CMSG_SPACE(_STAMP.size)
 #: seconds a pair rests, so that late packets of the last call never reach the next one
 REST = 3.0
 #: ports tried before we say that none is free: others on this machine may use some of the range
 TRIES = 50
-
-
-class _Audio(DatagramProtocol):
-    noisy = False
-
-    def __init__(self, receiver: RtpReceiver) -> None:
-        self.datagramReceived = receiver.received  # type: ignore[method-assign,assignment]
 
 
 class _Control(DatagramProtocol):
@@ -40,13 +45,16 @@ class _Control(DatagramProtocol):
 class PortPair:
     """RTP on the even port, RTCP one above; an `RtpPort`."""
 
-    def __init__(self, pool: RtpPool, even: int, address: Address, ports: tuple[Any, Any]) -> None:
+    def __init__(
+        self, pool: RtpPool, receiver: RtpReceiver, address: Address, audio: socket.socket, control: Any
+    ) -> None:
         self.address = address
         self._pool = pool
-        self._even = even
-        self._ports = ports
-        self._audio = ports[0].getHandle()
-        self._control = ports[1].getHandle()
+        self._receiver = receiver
+        self._audio = audio
+        self._wide = audio.family == socket.AF_INET6
+        self._control_port = control
+        self._control = control.getHandle()
         self._open = True
 
     def send(self, data: bytes, to: Address) -> None:
@@ -55,6 +63,21 @@ class PortPair:
             self._audio.sendto(data, to)
         except OSError:
             self._pool.unsent += 1
+
+    def poll(self) -> None:
+        """Hand over what has arrived, each packet with the time the kernel took it."""
+        receive, receiver = self._audio.recvmsg, self._receiver
+        for _ in range(MOST):
+            try:
+                data, ancillary, _flags, source = receive(2048, _ANCILLARY)
+            except OSError:  # nothing more, or closed
+                return
+            if ancillary:
+                seconds, nanoseconds = _STAMP.unpack(ancillary[0][2])
+                at = seconds + nanoseconds * 1e-9
+            else:
+                at = time.time()
+            receiver.received(data, source[:2] if self._wide else source, at)
 
     def send_control(self, data: bytes, to: Address) -> None:
         """One RTCP packet."""
@@ -67,9 +90,9 @@ class PortPair:
         """Close both sockets; the pair rests, then it is free again. Closing twice is once."""
         if self._open:
             self._open = False
-            for port in self._ports:
-                port.stopListening()
-            self._pool.rest(self._even)
+            self._audio.close()
+            self._control_port.stopListening()
+            self._pool.rest(self.address[1])
 
 
 class RtpPool:
@@ -98,20 +121,24 @@ class RtpPool:
             self._free.popleft()
             try:
                 return self._bind(receiver, even, toward)
-            except CannotListenError:  # somebody else's port: look at it again later
+            except (OSError, CannotListenError):  # somebody else's port: look at it again later
                 self._free.append((now + REST, even))
         raise Refused(503, "No RTP port is free", [("Retry-After", "5")])
 
     def _bind(self, receiver: RtpReceiver, even: int, toward: str) -> PortPair:
         interface = self._settings.interface
-        audio = self._reactor.listenUDP(even, _Audio(receiver), interface, maxPacketSize=2048)
+        audio = socket.socket(socket.AF_INET6 if ":" in interface else socket.AF_INET, socket.SOCK_DGRAM)
         try:
+            audio.setblocking(False)
+            audio.bind((interface, even))
+            if _SO_TIMESTAMPNS is not None:
+                audio.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             control = self._reactor.listenUDP(even + 1, _Control(receiver), interface, maxPacketSize=2048)
-        except CannotListenError:
-            audio.stopListening()
+        except (OSError, CannotListenError):
+            audio.close()
             raise
         host = self._settings.advertise or (local_toward(toward) if interface in ANY else interface)
-        return PortPair(self, even, (host, even), (audio, control))
+        return PortPair(self, receiver, (host, even), audio, control)
 
     def rest(self, even: int) -> None:
         """Take a pair back."""

@@ -54,6 +54,9 @@ class Port:
         else:
             self.sent.append((rtp.read(data), to))
 
+    def poll(self) -> None:
+        """Nothing waits: packets are handed over at once."""
+
     def send_control(self, data: bytes, to: Address) -> None:
         self.control.append((data, (to[0], to[1])))
 
@@ -69,7 +72,7 @@ class Phone:
 
     def say(self, payload: bytes = LOUD, kind: int = 0) -> None:
         packet = rtp.Packet(kind, False, self.sequence, self.timestamp, self.ssrc, payload)
-        self.line.received(rtp.write(packet), self.source)
+        self.line.received(rtp.write(packet), self.source, self.line._clock.seconds())
         self.sequence = (self.sequence + 1) & 0xFFFF
         self.timestamp = (self.timestamp + 160) & 0xFFFFFFFF
 
@@ -193,7 +196,7 @@ class TwoHours(Call):
         self.line.heard = heard
         data = [phone.sequence, phone.timestamp]
         for _ in range(turns):
-            self.line.received(rtp.HEADER.pack(0x80, 0, *data, 7) + LOUD, PBX)
+            self.line.received(rtp.HEADER.pack(0x80, 0, *data, 7) + LOUD, PBX, self.clock.seconds())
             data = [(data[0] + 1) & 0xFFFF, (data[1] + 160) & 0xFFFFFFFF]
             self.line._tick()
         statistics = self.line.statistics
@@ -246,8 +249,8 @@ class Hearing(Call):
     def test_garbage(self) -> None:
         """What is not RTP of this call is counted, and changes neither hearing nor the address."""
         for data in (b"", b"\x80", b"hello, this is no RTP at all", rtp.write(rtp.Packet(9, False, 1, 1, 1, LOUD))):
-            self.line.received(data, NAT)
-        self.line.received(rtp.write(rtp.Packet(0, False, 1, 1, 1, LOUD * 100)), NAT)
+            self.line.received(data, NAT, 0.0)
+        self.line.received(rtp.write(rtp.Packet(0, False, 1, 1, 1, LOUD * 100)), NAT, 0.0)
         self.line.received_control(b"\x80\xc9", NAT)
         self.assertEqual(self.goes_to(), PBX)
         self.assertEqual(self.line.statistics.packets_ignored, 6)
@@ -258,7 +261,7 @@ class Hearing(Call):
         """No datagram makes the line raise."""
         for real, data in datagrams:
             datagram = rtp.HEADER.pack(0x80, data[0] if data else 0, 1, 1, 1) + data if real else data
-            self.line.received(datagram, PBX)
+            self.line.received(datagram, PBX, 0.0)
             self.line.received_control(datagram, PBX)
             self.line._tick()
 
@@ -451,7 +454,7 @@ class Reports(Call):
         self.line.move(replace(AGREED, rtcp_mux=True, remote_control=PBX))
         Phone(self.line, NAT).say()
         block = rtcp.Block(0xABCD, 0, 2, 1, 0, 0, 0)
-        self.line.received(rtcp.write(rtcp.Report(7, None, (block,)), "x"), NAT)
+        self.line.received(rtcp.write(rtcp.Report(7, None, (block,)), "x"), NAT, 0.0)
         self.assertEqual(self.line.statistics.remote_lost, 2)
         self.line.stop()
         self.assertEqual(self.port.control[0][1], NAT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,8 @@ class Heard:
         self.audio: Deferred[tuple[bytes, Address]] = Deferred()
         self.control: Deferred[tuple[bytes, Address]] = Deferred()
 
-    def received(self, data: bytes, source: Address) -> None:
+    def received(self, data: bytes, source: Address, at: float) -> None:
+        self.at = at
         self.audio.callback((data, source))
 
     def received_control(self, data: bytes, source: Address) -> None:
@@ -105,11 +107,17 @@ class Rtcp(TestCase):
         self.assertEqual((one.address[0], one.address[1] % 2, pool.used), ("127.0.0.1", 0, 2))
         other.send(b"audio", one.address)
         other.send_control(b"control", (one.address[0], one.address[1] + 1))
-        self.assertEqual(await heard.audio, (b"audio", other.address))
         self.assertEqual(await heard.control, (b"control", (other.address[0], other.address[1] + 1)))
+        self.assertFalse(heard.audio.called)  # it waits until it is asked for, and says when it came
+        asked = time.time()
+        one.poll()
+        self.assertEqual(await heard.audio, (b"audio", other.address))
+        self.assertLessEqual(heard.at, asked)
+        self.assertGreater(heard.at, asked - 5)
         one.close()
         other.close()
         one.close()
+        one.poll()
         self.assertEqual(pool.used, 0)
 
     async def test_ports_rest(self) -> None:
