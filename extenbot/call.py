@@ -11,16 +11,19 @@ moment; `Call.TABLE` is the whole of it:
     closing      everything the caller could notice is over; the voice may still bring a transcript
     over         the one record is written, nothing is left
 
-Whatever ends the call goes through one door (`_release`), once, from any state.
+Whatever ends the call goes through one door (`_release`), once, from any state. A fault in
+what we do, be it ours or a plugin's, ends the call too (`_fail`): nothing stays behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 from automat import TypeMachineBuilder
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -91,11 +94,11 @@ class Journal:
     def happened(self, what: str, /, **fields: object) -> None:
         """Add to the timeline, to a bound."""
         if len(self.events) < MOST_EVENTS:
-            self.events.append(Event(round(self.elapsed(), 3), what, fields))
+            self.events.append(Event(self.elapsed(), what, fields))
 
     def elapsed(self) -> float:
-        """Seconds since the call came in."""
-        return self._clock.seconds() - self._began
+        """Seconds since the call came in, to the millisecond."""
+        return round(self._clock.seconds() - self._began, 3)
 
 
 @dataclass(slots=True)
@@ -150,11 +153,14 @@ class Inputs(Protocol):
     def returned(self, code: int, words: str) -> None:
         """The transfer failed."""
 
+    def failed(self) -> None:
+        """What we did about the last input went wrong."""
+
 
 class Call:
     """One call. It listens to its SIP session and its voice, and is told `hang_up` by operators.
 
-    Build it with `answer_call`. `over` is called once, when the record has been written.
+    `over` is called once, when the record has been written. What cannot even begin raises, and nothing is open then.
     """
 
     log = Logger()
@@ -186,21 +192,26 @@ class Call:
         self._watch: IDelayedCall | None = None
         self._version = 1
         self._inputs = _build(self)
-        # Both may refuse (400, 488, 503): nothing is open yet.
+        # These may refuse (400, 415, 488, 503): nothing is open yet.
         body = offered(request)
         self._offer = sdp.read_offer(body) if body else None
         self._agreed = sdp.agree(self._offer) if self._offer else OURS
         self._line = Line(around.clock, around.pacer, around.tokens, self._agreed, _unheard, self._digit)
-        self._port = around.ports.open(self._line, peer.rpartition(":")[0])
+        order = self._order()
         self.journal.happened("invited", caller=self.caller.number, dialled=self.dialled, peer=peer)
-        try:
-            self._voice = around.open_voice(self._order(), self._line.playout, self, self.journal)
-        except BackendLost as error:
-            self._port.close()
-            raise Refused(error.code, str(error)) from error
-        self._line.heard = self._voice.heard
-        session.listener = self
-        session.ring()
+        with ExitStack() as undo:
+            undo.callback(self._inputs.failed)
+            self._port = around.ports.open(self._line, peer.rpartition(":")[0])
+            undo.callback(self._port.close)
+            try:
+                self._voice = around.open_voice(order, self._line.playout, self, self.journal)
+            except BackendLost as error:
+                raise Refused(error.code, str(error)) from error
+            undo.callback(self._voice.finish)
+            self._line.heard = self._voice.heard
+            session.listener = self
+            session.ring()
+            undo.pop_all()
 
     def _order(self) -> VoiceOrder:
         return VoiceOrder(
@@ -253,12 +264,12 @@ class Call:
     def reoffered(self, body: bytes) -> bytes:
         """A re-INVITE or UPDATE: media moves, or the caller is put on hold. Returns our answer."""
         if body:
-            self._offer = sdp.read_offer(body)
-            self._agreed = sdp.agree(self._offer, self._agreed.codec)
-            self._line.move(self._agreed)
-            self.journal.happened("media.moved", direction=self._agreed.direction)
+            offer = sdp.read_offer(body)
+            self._move(self._same_law(sdp.agree(offer, self._agreed.codec)))
+            self._offer = offer
         self._version += 1
-        return self._description()
+        # Without an offer of theirs this is ours, and who is on hold may be taken off it (RFC 6337 5.3).
+        return self._description(self._agreed if body else replace(self._agreed, direction="sendrecv"))
 
     def transferred(self, code: int, words: str, final: bool) -> None:
         self.journal.happened("transfer", code=code, words=words, final=final)
@@ -276,7 +287,7 @@ class Call:
     def _answer(self) -> None:
         """200 only when the voice has confirmed the formats; RTP starts with it, without waiting."""
         self.answered = self._around.now()
-        self._session.answer(self._description())
+        self._session.answer(self._description(self._agreed))
         self._line.start(self._port)
         self.journal.happened("answered", codec=self._agreed.codec)
         self._quiet_since = self._around.clock.seconds()
@@ -289,7 +300,7 @@ class Call:
             headers.append(("Retry-After", "10"))
         self._session.refuse(why.code, "", headers)
         self._release(f"voice not available: {why}")
-        self._write()
+        self._inputs.finished()
 
     def _decline(self, reason: str) -> None:
         self._session.refuse(480)
@@ -297,14 +308,18 @@ class Call:
         self._voice.finish()
 
     def _greet(self, body: bytes) -> None:
-        if self._offer is None:  # the offer was ours, the ACK brings the answer (RFC 3261 13.2.1)
-            try:
-                self._agreed = sdp.read_answer(body)
-            except (Malformed, Refused) as error:
-                self.journal.happened("answer.unusable", words=str(error))
-            else:
-                self._line.move(self._agreed)
-        self._voice.greet()
+        if self._offer is not None or self._take_answer(body):
+            self._voice.greet()
+
+    def _take_answer(self, body: bytes) -> bool:
+        """The offer was ours, the ACK brings the answer; one of no use ends the call (RFC 3261 13.2.1, 14.2)."""
+        try:
+            self._move(self._same_law(sdp.read_answer(body, self._agreed.codec)))
+        except (Malformed, Refused) as error:
+            self.journal.happened("answer.unusable", words=str(error))
+            self._inputs.hang_up("the PBX answered our offer with nothing of use")
+            return False
+        return True
 
     def _ask(self, tool: ToolCall) -> None:
         self._tasks.start(self._run(tool), "a function")
@@ -323,10 +338,13 @@ class Call:
         self._quiet_since = self._around.clock.seconds()
         self._voice.answered(tool.call_id, f"The transfer failed: {code} {words}. The caller is still on the line.")
 
+    def _reject(self, tool: ToolCall) -> None:
+        self._voice.answered(tool.call_id, "The transfer cannot be started now.", speak=False)
+
     def _lose(self, why: BackendLost) -> None:
         self._session.bye()
         self._release(f"voice lost: {why}")
-        self._write()
+        self._inputs.finished()
 
     def _leave(self, reason: str) -> None:
         self._release(reason)
@@ -336,10 +354,35 @@ class Call:
         self._session.bye()
         self._leave(reason)
 
+    def _abandon(self) -> None:
+        """It has never begun: whatever its voice still says is let go."""
+
+    def _fail(self) -> None:
+        """The last step stopped half-way: let go of all there is, each part whatever becomes of the others."""
+        with ExitStack() as steps:  # last in, first out
+            steps.callback(self._write)
+            steps.callback(self._voice.finish)
+            if not self.reason:
+                steps.callback(self._release, "a fault of the service")
+            steps.callback(self._session.bye)
+
     def _write(self, *_why: object) -> None:
         """The one record of this call."""
+        try:
+            self._around.records.save(self._record())
+        finally:
+            self._over(self)
+        self.log.info(
+            "Call {id} of bot {bot} ended: {reason}; {seconds} s",
+            id=self.id,
+            bot=self.bot.username,
+            reason=self.reason,
+            seconds=round(self._ended - self.started, 1),
+        )
+
+    def _record(self) -> CallRecord:
         statistics = self._line.statistics
-        record = CallRecord(
+        return CallRecord(
             id=self.id,
             bot_id=self.bot.id,
             account_id=self.bot.account_id,
@@ -361,15 +404,6 @@ class Call:
             usage=self._voice.usage,
             events=tuple(self.journal.events),
         )
-        self._around.records.save(record)
-        self.log.info(
-            "Call {id} of bot {bot} ended: {reason}; {seconds} s",
-            id=self.id,
-            bot=self.bot.username,
-            reason=self.reason,
-            seconds=round(self._ended - self.started, 1),
-        )
-        self._over(self)
 
     def _release(self, reason: str) -> None:
         """The one door: stop audio, give the ports back, cancel timers and functions."""
@@ -378,23 +412,36 @@ class Call:
         self.journal.happened("ended", reason=reason)
         if self._watch is not None and self._watch.active():
             self._watch.cancel()
-        self._line.stop()
-        self._port.close()
-        self._tasks.stop()
+        with ExitStack() as steps:  # last in, first out, each whatever becomes of the others
+            steps.callback(self._tasks.stop)
+            steps.callback(self._port.close)
+            steps.callback(self._line.stop)
 
     # -- Our own --
 
-    def _description(self) -> bytes:
+    def _description(self, agreed: sdp.Agreed) -> bytes:
         session_id = int(self.id[:8], 16)
         if self._offer is None:
-            return sdp.write_offer(self._port.address, session_id, self._version, self._agreed)
-        return sdp.write_answer(self._offer, self._agreed, self._port.address, session_id, self._version)
+            return sdp.write_offer(self._port.address, session_id, self._version, agreed)
+        return sdp.write_answer(self._offer, agreed, self._port.address, session_id, self._version)
+
+    def _same_law(self, agreed: sdp.Agreed) -> sdp.Agreed:
+        """The voice speaks the law of the beginning, and nothing here transcodes."""
+        if agreed.codec != self._agreed.codec:
+            warning = f'305 extenbot "This call goes on in {self._agreed.codec}"'
+            raise Refused(488, "Not Acceptable Here", [("Warning", warning)])
+        return agreed
+
+    def _move(self, agreed: sdp.Agreed) -> None:
+        self._agreed = agreed
+        self._line.move(agreed)
+        self.journal.happened("media.moved", direction=agreed.direction)
 
     def _listen(self) -> None:
-        """Every second: is anybody there? While the caller is on hold or being transferred we do not ask."""
+        """Every second: is anybody there? While the caller holds, mutes or is being transferred we do not ask."""
         now = self._around.clock.seconds()
         last = self._line.last_received
-        if self._agreed.held or self._leaving is not None:
+        if self._agreed.direction != "sendrecv" or self._leaving is not None:
             self._quiet_since = now
         elif last is not None and last > self._quiet_since:
             self._quiet_since = last
@@ -417,6 +464,11 @@ class Call:
                 output = await self._around.run_tool(function, tool.arguments, context)
             except ToolFailed as error:
                 output = f"The function failed: {error}"
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001  a plugin may fail in any way, and the caller waits for words
+                self.log.failure("The function {name} of bot {bot} failed", name=tool.name, bot=self.bot.username)
+                output = "The function failed by a fault of the service."
         self._voice.answered(tool.call_id, output)
 
     # -- The machine --
@@ -424,25 +476,35 @@ class Call:
     TABLE: ClassVar[tuple[tuple[str, Any, str, Any], ...]] = (
         # in this state   when this happens  go there        and do that
         ("opening",       Inputs.opened,     "answering",    _answer),
-        ("opening",       Inputs.lost,       "over",         _refuse),
+        ("opening",       Inputs.lost,       "closing",      _refuse),
         ("opening",       Inputs.ended,      "closing",      _leave),
         ("opening",       Inputs.hang_up,    "closing",      _decline),
+        ("opening",       Inputs.failed,     "over",         _abandon),
         ("answering",     Inputs.acked,      "talking",      _greet),
-        ("answering",     Inputs.lost,       "over",         _lose),
+        ("answering",     Inputs.asked,      "answering",    _ask),
+        ("answering",     Inputs.transfer,   "answering",    _reject),
+        ("answering",     Inputs.lost,       "closing",      _lose),
         ("answering",     Inputs.ended,      "closing",      _leave),
         ("answering",     Inputs.hang_up,    "closing",      _end),
+        ("answering",     Inputs.failed,     "over",         _fail),
+        ("talking",       Inputs.acked,      "talking",      _take_answer),
         ("talking",       Inputs.asked,      "talking",      _ask),
         ("talking",       Inputs.transfer,   "transferring", _transfer),
-        ("talking",       Inputs.lost,       "over",         _lose),
+        ("talking",       Inputs.lost,       "closing",      _lose),
         ("talking",       Inputs.ended,      "closing",      _leave),
         ("talking",       Inputs.hang_up,    "closing",      _end),
+        ("talking",       Inputs.failed,     "over",         _fail),
+        ("transferring",  Inputs.acked,      "transferring", _take_answer),
         ("transferring",  Inputs.returned,   "talking",      _return),
         ("transferring",  Inputs.asked,      "transferring", _ask),
-        ("transferring",  Inputs.lost,       "over",         _lose),
+        ("transferring",  Inputs.transfer,   "transferring", _reject),
+        ("transferring",  Inputs.lost,       "closing",      _lose),
         ("transferring",  Inputs.ended,      "closing",      _leave),
         ("transferring",  Inputs.hang_up,    "closing",      _end),
+        ("transferring",  Inputs.failed,     "over",         _fail),
         ("closing",       Inputs.finished,   "over",         _write),
         ("closing",       Inputs.lost,       "over",         _write),
+        ("closing",       Inputs.failed,     "over",         _fail),
     )  # fmt: skip
 
 
@@ -456,7 +518,7 @@ def _quotable(text: str) -> str:
 
 
 STATES = ("opening", "answering", "talking", "transferring", "closing", "over")
-INPUTS = ("opened", "lost", "finished", "acked", "ended", "hang_up", "asked", "transfer", "returned")
+INPUTS = ("opened", "lost", "finished", "acked", "ended", "hang_up", "asked", "transfer", "returned", "failed")
 
 
 def _machine() -> Callable[[Call], Inputs]:
@@ -475,10 +537,16 @@ def _machine() -> Callable[[Call], Inputs]:
     return builder.build()
 
 
-def _output(target: str, method: Callable[..., None]) -> Callable[..., None]:
-    def output(_inputs: Inputs, call: Call, *arguments: object) -> None:
+def _output(target: str, method: Callable[..., object]) -> Callable[..., None]:
+    """The machine goes on only when its outputs do not raise."""
+
+    def output(inputs: Inputs, call: Call, *arguments: object) -> None:
         call.state = target
-        method(call, *arguments)
+        try:
+            method(call, *arguments)
+        except Exception:  # noqa: BLE001
+            call.log.failure("Call {id} failed by our own fault", id=call.id)
+            inputs.failed()
 
     return output
 
