@@ -295,7 +295,11 @@ class Conversation:
         """Dial; the session must be ready within the surroundings' `open_timeout` from now."""
         surroundings, session = self._session.surroundings, self._session
         session.timers.set("open", surroundings.open_timeout, lambda: self._stages.failed(session.late()))
-        session.talk.link = surroundings.connect(url, headers, self, surroundings.open_timeout)
+        try:
+            session.talk.link = surroundings.connect(url, headers, self, surroundings.open_timeout)
+        except BaseException:
+            session.timers.clear_all()
+            raise
         self._dialled = True
 
     def refuse(self, why: BackendLost) -> None:
