@@ -1151,12 +1151,16 @@ class Faults(Case):
 
 
 class Broken:
-    """A voice with one part that raises."""
+    """A voice with one method that does what it should, and then raises."""
 
     def __init__(self, voice: Any, name: str) -> None:
         self._voice, self._name = voice, name
 
-    def __getattribute__(self, name: str) -> Any:
-        if name == object.__getattribute__(self, "_name"):
+    def __getattr__(self, name: str) -> Any:
+        part = getattr(self._voice, name)
+
+        def broken(*arguments: object, **options: object) -> None:
+            part(*arguments, **options)
             raise Fault(name)
-        return getattr(object.__getattribute__(self, "_voice"), name)
+
+        return broken if name == self._name else part
