@@ -138,7 +138,7 @@ class Link:
         self._listener = listener
         self._over = False
         self.session = ScriptSession(world.clock, world.tokens, script, self._say, self._closed)
-        self._dial(script.rule("connect", len(world.links) + 1))
+        self._dial(script.rule("connect", world.dialled))
 
     def send(self, text: bytes) -> None:
         self._world.outside.call("link.send")
@@ -223,7 +223,7 @@ class World:
         self.bots = {bot.username: bot for bot in bots or (BOT,)}
         self.open_timeout = open_timeout
         self.ports: list[MemoryPort] = []
-        self.opened = 0  # ports so far
+        self.opened = self.dialled = 0  # ports, websockets so far
         self.phones: dict[Address, Caller] = {}
         self.links: list[Link] = []
         self.said: list[Said] = []
@@ -396,6 +396,7 @@ class World:
 
     def _connect(self, url: str, headers: Mapping[str, str], listener: LinkListener, timeout: float) -> Link:
         self.outside.call("connect")
+        self.dialled += 1
         link = Link(self, self.script, listener)
         self.links.append(link)
         return link
@@ -471,11 +472,12 @@ class Caller:
         self.answers: list[Response] = []
         self.requests: list[Request] = []  # from the service
         self.packets: list[tuple[float, rtp.Packet]] = []
+        self.own_tag = "pbx"
         self.tag = ""  # of the service, in the dialog
         self.target = ""  # its Contact there
         self._authorization = ""
         self._number = 0
-        self._invite = b""
+        self._asking = b""
         self._port: Address | None = None
         self._sequence = 0
         self._next = 0.0
@@ -486,11 +488,11 @@ class Caller:
     def invite(self, sdp: bytes | None = None, *, headers: str = "") -> None:
         """Call; the challenge is answered by itself."""
         body = offer(f"{self.kind} 101", address=self.media) if sdp is None else sdp
-        self._invite = self.send("INVITE", body, headers=headers)
+        self.send("INVITE", body, headers=headers)
 
     def again(self, sdp: bytes) -> None:
         """A re-INVITE."""
-        self._invite = self.send("INVITE", sdp)
+        self.send("INVITE", sdp)
 
     def dial(self) -> None:
         """Call, and let time pass until the call is up."""
@@ -504,7 +506,7 @@ class Caller:
         self.send("BYE")
 
     def cancel(self) -> None:
-        request = read(self._invite)
+        request = read(self._asking)
         assert isinstance(request, Request)
         via = request.first("via")
         self._number -= 1
@@ -520,7 +522,7 @@ class Caller:
         """Register at the service, as `user` (itself)."""
         target = f"<sip:{user or self.username}@bots.example>"
         self.uri = "sip:bots.example"
-        self._invite = self.send("REGISTER", to=target, **options)
+        self.send("REGISTER", to=target, **options)
 
     def send(
         self,
@@ -532,8 +534,8 @@ class Caller:
         to: str = "",
         tag: str | None = None,
         retry: bool = False,
-    ) -> bytes:
-        """Any request; returns it as it went out. `tag` is another To tag than that of the dialog."""
+    ) -> None:
+        """Any request. `tag` is another To tag than that of the dialog."""
         if method != "ACK":
             self._number += 1
         tag = self.tag if tag is None else tag
@@ -543,7 +545,7 @@ class Caller:
         data = (
             f"{method} {self.target or self.uri} SIP/2.0\r\n"
             f"Via: {via}\r\n"
-            f'From: "Anna" <sip:100@{self.address[0]}>;tag=pbx\r\n'
+            f'From: "Anna" <sip:100@{self.address[0]}>;tag={self.own_tag}\r\n'
             f"To: {to or f'<{self.uri}>'}{f';tag={tag}' if tag else ''}\r\n"
             f"Call-ID: {self.name}\r\n"
             f"CSeq: {self._number} {method}\r\n"
@@ -551,8 +553,9 @@ class Caller:
             f"{authorization}{headers}{kind}"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
+        if method in ("INVITE", "REGISTER"):
+            self._asking = data
         self.world.deliver(data, self.address)
-        return data
 
     def receive(self, data: bytes) -> None:
         """A SIP message of the service."""
@@ -576,20 +579,20 @@ class Caller:
                     self._number = response.cseq.number
                     self.send("ACK", self.ack_body)
             elif response.code >= 300:
-                self.send("ACK", via=read(self._invite).first("via") or "", tag=response.to.tag)
+                self.send("ACK", via=read(self._asking).first("via") or "", tag=response.to.tag)
 
     def _authorize(self, response: Response, method: str) -> None:
         if method == "INVITE":
-            self.send("ACK", via=read(self._invite).first("via") or "", tag=response.to.tag)
+            self.send("ACK", via=read(self._asking).first("via") or "", tag=response.to.tag)
         challenge = response.all("www-authenticate")[0]
         self._authorization = answer_challenge(challenge, method, self.uri, self.username, self.password, "cnonce")
-        first = read(self._invite)
+        first = read(self._asking)
         headers = "".join(
             f"{name}: {first.first(name)}\r\n"
             for name in ("content-type", "p-asserted-identity", "expires")
             if first.first(name)
         )
-        self._invite = self.send(method, first.body, headers=headers, to=first.first("to") or "", retry=True)
+        self.send(method, first.body, headers=headers, to=first.first("to") or "", retry=True)
 
     def _asked(self, request: Request) -> None:
         self.requests.append(request)

@@ -1,0 +1,356 @@
+"""Who gets a request and who is let in, as a PBX sees it by the answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from extenbot.errors import BackendLost, Refused
+from extenbot.sandbox.script import read
+from extenbot.settings import Limits
+from extenbot.sip.message import Response
+from tests.memory import BOT, Caller, Fault, World, bot, offer
+
+OTHER = bot(id="b2", username="max", password="other", name="Max")
+DISABLED = bot(id="b3", username="off", enabled=False)
+REGISTRANT = bot(id="b4", username="trunk", kind="registrant")
+
+
+class Case(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.world = self.build()
+
+    def build(self, script: str = "", *bots: Any, **options: Any) -> World:
+        world = World(script, *(bots or (BOT, OTHER, DISABLED, REGISTRANT)), **options)
+        self.addCleanup(self.nothing_left, world)
+        return world
+
+    def nothing_left(self, world: World) -> None:
+        world.switch.close("the end of the test", lambda: None)
+        world.registrar.stop()
+        world.drain()
+        self.assertEqual(world.left(), [])
+
+    def call(self, user: str = "openai", *, world: World | None = None, **options: Any) -> Caller:
+        """A call, and its answer."""
+        caller = Caller(world or self.world, user, **options)
+        caller.invite()
+        caller.world.run(0.1)
+        return caller
+
+    def asks(self, method: str, *, uri: str = "sip:openai@bots.example", **options: Any) -> Response:
+        """A request on its own."""
+        caller = Caller(self.world)
+        caller.uri = uri
+        caller.send(method, **options)
+        self.world.run(0.1)
+        return caller.last
+
+
+class Letting(Case):
+    def test_every_invite_is_challenged(self) -> None:
+        """An INVITE without credentials gets 401, once, and nothing is kept of it."""
+        caller = Caller(self.world)
+        caller.password = ""
+        caller._authorization = "none"  # it does not answer the challenge
+        caller.invite(headers="P-Asserted-Identity: <sip:eva@bots.example>\r\n")
+        self.world.run(1)
+        self.assertEqual([answer.code for answer in caller.answers], [401])
+        self.assertEqual(len(caller.last.all("www-authenticate")), 2)
+        self.assertEqual(self.world.left(), [])
+
+    def test_each_call_is_challenged(self) -> None:
+        """That one call was let in does not let in the next one from there."""
+        self.call()
+        second = Caller(self.world, number=1)
+        second._authorization = "none"
+        second.invite()
+        self.world.run(0.1)
+        self.assertEqual(second.codes, [401])
+
+    def test_names(self) -> None:
+        """`openai`, `70000000000` and the username reach the bot that the digest names."""
+        for number, user in enumerate(("openai", "70000000000", "max")):
+            caller = self.call(user, username="max", password="other", number=number)
+            self.assertEqual(caller.codes[-1], 200, user)
+        self.assertEqual([call.bot.id for call in self.world.switch.calls], ["b2"] * 3)
+        self.assertEqual([call.dialled for call in self.world.switch.calls], ["openai", "70000000000", "max"])
+
+    def test_host(self) -> None:
+        """Whatever host the PBX writes: we are no proxy."""
+        caller = Caller(self.world)
+        caller.uri = "sip:openai@another.example:5070;transport=udp"
+        caller.invite()
+        self.world.run(0.1)
+        self.assertEqual(caller.codes[-1], 200)
+
+    def test_other_names(self) -> None:
+        """Any other user is 404, another bot's too, whatever the letters' case."""
+        for number, user in enumerate(("anna", "max", "OpenAI", "EVA", "7000000000")):
+            self.assertEqual(self.call(user, number=number).codes[-1], 404, user)
+        self.assertEqual(self.world.switch.calls, ())
+
+    def test_no_user(self) -> None:
+        """A request URI without a user is nobody."""
+        caller = Caller(self.world)
+        caller.uri = "sip:bots.example"
+        caller.invite()
+        self.world.run(0.1)
+        self.assertEqual(caller.codes[-1], 404)
+
+    def test_unknown_username(self) -> None:
+        """A digest user that does not exist: 404."""
+        self.assertEqual(self.call(username="nobody").codes, [404])
+
+    def test_wrong_password(self) -> None:
+        """A wrong password: 403, and no second challenge."""
+        self.assertEqual(self.call(password="wrong").codes, [403])
+
+    def test_disabled(self) -> None:
+        """A disabled bot: 480 with the reason; but not for a stranger, who does not learn that it exists."""
+        caller = self.call(username="off")
+        self.assertEqual(caller.codes, [480])
+        self.assertIn("disabled", caller.last.first("reason") or "")
+        self.assertEqual(self.call(username="off", password="wrong", number=1).codes, [403])
+
+    def test_registrant(self) -> None:
+        """A bot that registers at a PBX cannot be reached by credentials of its own."""
+        self.assertEqual(self.call(username="trunk").codes, [404])
+
+    def test_edited(self) -> None:
+        """A change of the bot counts from the next call on."""
+        first = self.call()
+        self.assertEqual(first.codes[-1], 200)
+        self.world.bots["eva"] = bot(password="new", welcome="Bonjour!")
+        self.assertEqual(self.call(number=1).codes, [403])
+        self.assertEqual(self.call(number=2, password="new").codes[-1], 200)
+        self.assertEqual([call.bot.welcome for call in self.world.switch.calls], [BOT.welcome, "Bonjour!"])
+
+    def test_scheme(self) -> None:
+        """A tel: URI is not served."""
+        self.assertEqual(self.asks("INVITE", uri="tel:+4930123").code, 416)
+
+
+class Requests(Case):
+    def test_options(self) -> None:
+        """OPTIONS is how a PBX looks whether we are there: 200, without credentials, for any user."""
+        for uri in ("sip:bots.example", "sip:anything@192.0.2.1"):
+            answer = self.asks("OPTIONS", uri=uri)
+            self.assertEqual(answer.code, 200)
+            self.assertEqual(answer.first("accept"), "application/sdp")
+            self.assertIn("INVITE", answer.first("allow") or "")
+
+    def test_unknown_method(self) -> None:
+        """A method that nobody here knows: 405 and what is."""
+        for method in ("PUBLISH", "SUBSCRIBE", "MESSAGE", "DANCE"):
+            answer = self.asks(method)
+            self.assertEqual(answer.code, 405, method)
+            self.assertIn("INVITE", answer.first("allow") or "")
+
+    def test_outside_a_dialog(self) -> None:
+        """What only makes sense within a call gets 481 without one."""
+        for method in ("BYE", "NOTIFY", "INFO", "UPDATE", "REFER", "PRACK", "CANCEL"):
+            self.assertEqual(self.asks(method).code, 481, method)
+
+    def test_in_an_unknown_dialog(self) -> None:
+        """A To tag that is not ours, or no more: 481, for an INVITE too."""
+        for method in ("INVITE", "BYE", "OPTIONS", "REGISTER", "DANCE"):
+            self.assertEqual(self.asks(method, tag="gone").code, 481, method)
+
+    def test_stray_ack(self) -> None:
+        """An ACK for nothing is not answered."""
+        caller = Caller(self.world)
+        caller.send("ACK")
+        caller.send("ACK", tag="gone")
+        self.world.run(1)
+        self.assertEqual(caller.answers, [])
+
+    def test_other_callers_dialog(self) -> None:
+        """Whoever knows Call-ID and tag, but not the caller's tag, cannot hang up."""
+        caller = self.call()
+        caller.own_tag = "guessed"
+        caller.send("BYE")
+        self.world.run(0.1)
+        self.assertEqual(caller.last.code, 481)
+        self.assertEqual(len(self.world.switch.calls), 1)
+
+    def test_info(self) -> None:
+        """INFO within the call (keys by SIP, keep-alives) is accepted and changes nothing."""
+        caller = self.call()
+        caller.send("INFO", b"Signal=5\r\n", headers="Content-Type: application/dtmf-relay\r\n")
+        self.world.run(0.1)
+        self.assertEqual(caller.last.code, 200)
+        self.assertEqual(len(self.world.switch.calls), 1)
+
+
+class Registering(Case):
+    def register(self, user: str = "", number: int = 0, **options: Any) -> Caller:
+        caller = Caller(self.world, number=number, **options)
+        caller.register(user)
+        self.world.run(0.1)
+        return caller
+
+    def test_register(self) -> None:
+        """After the challenge a PBX is registered, and the answer says for how long."""
+        caller = self.register()
+        self.assertEqual([answer.code for answer in caller.answers], [401, 200])
+        self.assertIn("expires=3600", caller.last.first("contact") or "")
+        [binding] = self.world.registrar.all()
+        self.assertEqual((binding.username, binding.contact), ("eva", "sip:pbx@192.0.2.10:5060"))
+
+    def test_another_address(self) -> None:
+        """A bot registers its own address only."""
+        self.assertEqual(self.register("max").last.code, 403)
+        self.assertEqual(self.world.registrar.all(), ())
+
+    def test_refused(self) -> None:
+        """Nobody registers with a wrong password, an unknown, disabled or registrant name."""
+        for number, (username, password, code) in enumerate(
+            (("eva", "wrong", 403), ("nobody", "x", 404), ("off", "secret", 480), ("trunk", "secret", 404))
+        ):
+            caller = self.register(number=number, username=username, password=password)
+            self.assertEqual(caller.last.code, code, username)
+        self.assertEqual(self.world.registrar.all(), ())
+
+    def test_forgotten(self) -> None:
+        """A bot that was removed or disabled, or changed its kind, is registered no more; an edited one still is."""
+        for change, count in (
+            (None, 0),
+            (bot(enabled=False), 0),
+            (bot(kind="registrant"), 0),
+            (bot(welcome="Hi"), 1),
+        ):
+            self.world = self.build()
+            self.register()
+            if change is None:
+                del self.world.bots["eva"]
+            else:
+                self.world.bots["eva"] = change
+            self.world.switch.changed({"eva", "never-seen"})
+            self.assertEqual(len(self.world.registrar.all()), count, change)
+
+
+class Limiting(Case):
+    def test_one_bot(self) -> None:
+        """A bot that has all the calls it may have is busy; another one is not; and it is free again after a BYE."""
+        self.world = self.build(limits=Limits(calls=10, calls_per_bot=2))
+        first, _second = self.call(number=0), self.call(number=1)
+        third = self.call(number=2)
+        self.assertEqual(third.codes[-1], 486)
+        self.assertEqual(third.last.first("retry-after"), "10")
+        self.assertEqual(self.call(number=3, username="max", password="other").codes[-1], 200)
+        first.bye()
+        self.world.run(0.1)
+        self.assertEqual(self.call(number=4).codes[-1], 200)
+
+    def test_all(self) -> None:
+        """The service is full: 503 with Retry-After, for any bot."""
+        self.world = self.build(limits=Limits(calls=1, calls_per_bot=5))
+        self.call()
+        second = self.call(number=1, username="max", password="other")
+        self.assertEqual(second.codes[-1], 503)
+        self.assertEqual(second.last.first("retry-after"), "10")
+
+    def test_strangers_learn_nothing(self) -> None:
+        """Who cannot log in does not learn that the service is full."""
+        self.world = self.build(limits=Limits(calls=1, calls_per_bot=1))
+        self.call()
+        self.assertEqual(self.call(number=1, password="wrong").codes, [403])
+
+    def test_refused_calls_do_not_count(self) -> None:
+        """A call that was refused for its codec or its voice takes no place."""
+        self.world = self.build('on connect 1: refuse 401 "No"', limits=Limits(calls=1, calls_per_bot=1))
+        caller = Caller(self.world)
+        caller.invite(offer("9"))
+        self.world.run(0.1)
+        self.assertEqual(caller.codes[-1], 488)
+        self.assertEqual(self.call(number=1).codes[-1], 480)
+        self.assertEqual(self.call(number=2).codes[-1], 200)
+
+
+class Failing(Case):
+    def check(self, code: int, error: Exception, where: str) -> Caller:
+        """A call whose beginning fails so leaves nothing."""
+
+        def fail(*_: object) -> Any:
+            raise error
+
+        around = self.world.switch._around
+        instead: dict[str, Any] = {where: fail if where == "open_voice" else SimpleNamespace(open=fail)}
+        self.world.switch._around = replace(around, **instead)
+        caller = self.call()
+        self.assertEqual(caller.codes[-1], code)
+        self.world.drain()
+        self.assertEqual(self.world.left(), [])
+        self.assertEqual(self.world.records, [])
+        return caller
+
+    def test_no_port(self) -> None:
+        """All RTP ports are taken: 503, try again."""
+        caller = self.check(503, Refused(503, "No RTP port is free", [("Retry-After", "5")]), "ports")
+        self.assertEqual(caller.last.first("retry-after"), "5")
+
+    def test_ports_break(self) -> None:
+        """A fault in the pool: 500, and it is logged."""
+        self.check(500, Fault("ports"), "ports")
+        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
+
+    def test_no_back_end(self) -> None:
+        """No back end for the bot: 480."""
+        self.check(480, BackendLost("no_model", "No voice back end serves this model."), "open_voice")
+
+    def test_back_end_breaks(self) -> None:
+        """A plugin that breaks: 500, the port is given back."""
+        self.check(500, Fault("plugin"), "open_voice")
+        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
+        self.assertEqual(self.world.opened, 1)
+
+
+class Closing(Case):
+    def test_down(self) -> None:
+        """The service stops: callers get BYE, ringing ones 480, new ones 503; then it is told that all is written."""
+        emptied: list[int] = []
+        talking = [self.call(number=number) for number in range(2)]
+        self.world.script = read("on open: wait 5 s")
+        ringing = self.call(number=2)
+        self.assertEqual([caller.codes[-1] for caller in (*talking, ringing)], [200, 200, 180])
+        self.world.switch.close("service stopped", lambda: emptied.append(len(self.world.records)))
+        self.world.run(0.1)
+        self.assertEqual([len(caller.asked("BYE")) for caller in talking], [1, 1])
+        self.assertEqual(ringing.codes[-1], 480)
+        late = self.call(number=3)
+        self.assertEqual(late.codes[-1], 503)
+        self.assertEqual(late.last.first("retry-after"), "30")
+        self.world.run(3)
+        self.assertEqual(emptied, [3])
+        self.assertEqual({record.end_reason for record in self.world.records}, {"service stopped"})
+
+    def test_waits_for_words(self) -> None:
+        """A record that still waits for what the caller said last is waited for."""
+        self.world = self.build("on speech:\n    heard nothing\n    nothing")
+        emptied: list[int] = []
+        caller = self.call()
+        caller.hz = 800
+        self.world.run(0.5)
+        caller.hz = 0
+        self.world.run(0.8)
+        self.world.switch.close("service stopped", lambda: emptied.append(len(self.world.records)))
+        self.world.run(1)
+        self.assertEqual(emptied, [])
+        self.world.run(1.2)
+        self.assertEqual(emptied, [1])
+
+    def test_nobody(self) -> None:
+        """Without calls it is done at once."""
+        emptied: list[int] = []
+        self.world.switch.close("service stopped", lambda: emptied.append(1))
+        self.assertEqual(emptied, [1])
+
+    def test_going_down_is_for_those_who_log_in(self) -> None:
+        """OPTIONS is still answered, and a stranger learns no more than before."""
+        self.world.switch.close("service stopped", lambda: None)
+        self.assertEqual(self.asks("OPTIONS").code, 200)
+        self.assertEqual(self.call(password="wrong").codes, [403])
