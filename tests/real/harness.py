@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,10 @@ from typing import Any, TypeVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.real.caller import Caller
+
 BIN = Path(sys.executable).parent
+TWISTD = (str(BIN / "twistd"), "-n", "--pidfile=", "--logfile=-")
 T = TypeVar("T")
 
 
@@ -37,6 +41,26 @@ def until(what: str, look: Callable[[], T | None], timeout: float = 30.0) -> T:
             raise AssertionError(f"{what}: not within {timeout:g} s")
         time.sleep(0.05)
     return found
+
+
+def new_folder(test: SynchronousTestCase) -> Path:
+    """An empty folder that goes with the test."""
+    made = tempfile.TemporaryDirectory(prefix="extenbot-", ignore_cleanup_errors=True)
+    test.addCleanup(made.cleanup)
+    return Path(made.name)
+
+
+def surroundings(folder: Path, sip: int, web: int, **changes: str) -> dict[str, str]:
+    """The environment of a service on loopback with its data below `folder`."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("EXTENBOT_")},
+        "EXTENBOT_DATA": str(folder / "var"),
+        "EXTENBOT_DOMAIN": "127.0.0.1",
+        "EXTENBOT_SIP_LISTEN": f"udp:{sip}:interface=127.0.0.1",
+        "EXTENBOT_RTP_INTERFACE": "127.0.0.1",
+        "EXTENBOT_WEB_LISTEN": f"tcp:{web}:interface=127.0.0.1",
+        **changes,
+    }
 
 
 class Process:
@@ -91,30 +115,34 @@ class Process:
 
 
 class Service(Process):
-    """`twistd -n extenbot` in a folder of its own, on ports of its own."""
+    """`twistd -n extenbot` in a folder of its own, on ports of its own, on the screen of the test."""
 
-    def __init__(self, test: SynchronousTestCase, folder: Path | None = None, **environment: str) -> None:
-        self.folder = folder or Path(test.mktemp()).absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.sip = free_port(socket.SOCK_DGRAM)
-        self.web = free_port()
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("EXTENBOT_")},
-            "EXTENBOT_DATA": str(self.folder / "var"),
-            "EXTENBOT_DOMAIN": "127.0.0.1",
-            "EXTENBOT_SIP_LISTEN": f"udp:{self.sip}:interface=127.0.0.1",
-            "EXTENBOT_RTP_INTERFACE": "127.0.0.1",
-            "EXTENBOT_WEB_LISTEN": f"tcp:{self.web}:interface=127.0.0.1",
-            **environment,
-        }
-        command = [str(BIN / "twistd"), "-n", "--pidfile=", "--logfile=-", "extenbot"]
-        super().__init__(test, command, cwd=self.folder, env=self.environment)
+    def __init__(
+        self, test: SynchronousTestCase, folder: Path | None = None, ports: tuple[int, int] | None = None,
+        **environment: str,
+    ) -> None:  # fmt: skip
+        self.test = test
+        self.folder = folder or new_folder(test)
+        self.sip, self.web = ports or (free_port(socket.SOCK_DGRAM), free_port())
+        self.environment = surroundings(self.folder, self.sip, self.web, **environment)
+        test.addCleanup(self.check)
+        super().__init__(test, [*TWISTD, "extenbot"], cwd=self.folder, env=self.environment)
         self.wait_for("extenbot is running")
-        test.addCleanup(self.check, test)
 
-    def check(self, test: SynchronousTestCase) -> None:
-        """Nothing may have gone wrong unseen."""
-        test.assertNotRegex(self.output, r"Traceback|Unhandled")
+    def again(self) -> Service:
+        """End it, and start it once more on the same data and ports."""
+        self.stop()
+        own = {name: value for name, value in self.environment.items() if name.startswith("EXTENBOT_")}
+        return Service(self.test, self.folder, (self.sip, self.web), **own)
+
+    def check(self) -> None:
+        """Nothing may have gone wrong unseen, to the end."""
+        self.test.assertNotRegex(getattr(self, "output", ""), r"Traceback|Unhandled")
+
+    def credentials(self) -> tuple[str, str]:
+        """Username and password of the demo bot, from the screen."""
+        user, password = self.wait_for(r"username (\S+), password (\S+)").groups()
+        return user, password
 
     def command(self, *words: str) -> Any:
         """Run `extenbot WORDS --json` on the same database."""
@@ -129,15 +157,33 @@ class Service(Process):
             raise AssertionError(f"extenbot {' '.join(words)}: {done.stderr}")
         return json.loads(done.stdout)
 
-    def calls(self, count: int = 1, timeout: float = 30.0) -> list[dict[str, Any]]:
-        """The last calls with all that is known of them, once there are `count`."""
+    def bot(self, *words: str) -> tuple[str, str]:
+        """Make a bot by the command line; its username and password, once the running service knows it."""
+        made = self.command("bot", "add", *words)
+        caller = Caller(self.test, self.sip, made["username"], made["password"])
+        until("the new bot", lambda: caller.register(None).code == 200 or None)
+        return made["username"], made["password"]
+
+    def records(self, count: int = 1, timeout: float = 30.0) -> list[dict[str, Any]]:
+        """The last calls without what was said, once there are `count`."""
 
         def look() -> list[Any] | None:
-            found = self.command("call", "list")
+            found = self.command("call", "list", "--limit", "100")
             return found if len(found) >= count else None
 
-        found = until(f"{count} call records", look, timeout)
-        return [self.command("call", "show", call["id"]) for call in found]
+        return until(f"{count} call records", look, timeout)
+
+    def calls(self, count: int = 1, timeout: float = 30.0) -> list[dict[str, Any]]:
+        """The last calls with all that is known of them, once there are `count`."""
+        return [self.command("call", "show", call["id"]) for call in self.records(count, timeout)]
+
+
+def scripts(folder: Path, **texts: str) -> str:
+    """Write voice scripts, NAME.txt each; the folder, for EXTENBOT_SANDBOX_SCRIPTS."""
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text)
+    return str(folder)
 
 
 class Baresip:
@@ -146,8 +192,8 @@ class Baresip:
     def __init__(
         self, test: SynchronousTestCase, account: str, source: Path, host: str = "127.0.0.7", codecs: str = "PCMU,PCMA"
     ) -> None:
-        self.folder = Path(test.mktemp()).absolute()
-        (self.folder / "rec").mkdir(parents=True)
+        self.folder = new_folder(test)
+        (self.folder / "rec").mkdir()
         control = free_port(host=host)
         modules = "\n".join(
             f"module {name}.so" for name in ("stdio", "g711", "aufile", "ausine", "uuid", "sndfile", "aubridge")

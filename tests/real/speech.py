@@ -13,7 +13,7 @@ RATE = 8000
 
 
 def spoken(path: Path, *parts: float | str) -> Path:
-    """A WAV of 8 kHz mono: numbers are seconds of silence, texts are spoken (Piper, so that Whisper hears them well)."""
+    """A WAV of 8 kHz mono: numbers are seconds of silence, texts are spoken (by Piper: Whisper hears it well)."""
     audio = b""
     for part in parts:
         audio += _said(part) if isinstance(part, str) else bytes(2 * int(part * RATE))
