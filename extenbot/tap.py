@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -43,8 +44,6 @@ def install_reactor() -> None:
 
 
 def _reap_children() -> None:
-    import signal
-
     from twisted.internet import reactor
     from twisted.internet.process import reapAllProcesses
 
@@ -57,6 +56,25 @@ def _reap_children() -> None:
 
 # twistd imports this module when `extenbot` was chosen, and before it installs a reactor of its own.
 install_reactor()
+
+
+def _end_on_signals() -> None:
+    """SIGTERM and SIGINT end us in order, with exit code 0; a second one, while we end, changes nothing.
+
+    Twisted's own way ends by the signal itself, and a second one is a traceback: impatient people press Ctrl-C twice.
+    """
+    from twisted.internet import reactor
+    from twisted.logger import Logger
+
+    def end(number: int, _frame: object) -> None:
+        for known in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(known, signal.SIG_IGN)
+        Logger(namespace="extenbot").info("{signal}: ending", signal=signal.Signals(number).name)
+        reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
+
+    for known in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(known) is not signal.SIG_IGN:
+            signal.signal(known, end)
 
 
 class Options(TwistedOptions):
@@ -83,5 +101,6 @@ def makeService(options: Options) -> Extenbot:
 
     from extenbot.service import make_service
 
+    reactor.callWhenRunning(_end_on_signals)  # type: ignore[attr-defined]
     parent: Any = options.parent
     return make_service(options.settings, reactor, foreground=bool(parent and parent.get("nodaemon")))
