@@ -335,7 +335,6 @@ class Call:
         """The transfer failed: the caller is still here, and the model is told why."""
         assert self._leaving is not None
         tool, self._leaving = self._leaving, None
-        self._quiet_since = self._around.clock.seconds()
         self._voice.answered(tool.call_id, f"The transfer failed: {code} {words}. The caller is still on the line.")
 
     def _reject(self, tool: ToolCall) -> None:
@@ -461,7 +460,7 @@ class Call:
         else:
             context = ToolContext(self.bot.id, self.id, self.caller.number)
             try:
-                output = await self._around.run_tool(function, tool.arguments, context)
+                output = str(await self._around.run_tool(function, tool.arguments, context))
             except ToolFailed as error:
                 output = f"The function failed: {error}"
             except CancelledError:

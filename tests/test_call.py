@@ -6,11 +6,14 @@ from itertools import count, pairwise, product
 from textwrap import dedent
 from typing import Any, ClassVar
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.call import INPUTS, STATES, Call
 from extenbot.errors import BackendLost, ToolFailed
-from extenbot.interfaces import CallRecord, ToolCall
+from extenbot.interfaces import CallRecord, Json, ToolCall
 from extenbot.media import g711
 from tests.memory import ADD, Caller, Fault, World, bot, offer
 
@@ -451,6 +454,25 @@ class Hold(Case):
         caller.bye()
         self.assertGreater(self.ended(world, "caller hung up").packets_received, 50)
 
+    def test_video(self) -> None:
+        """A re-INVITE that adds video: the answer has a line for it, refused (RFC 3264 6), and the call goes on."""
+        world, caller = self.up()
+        caller.again(offer() + b"m=video 5000 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n")
+        world.run(0.1)
+        self.assertEqual(caller.codes[-1], 200)
+        self.assertIn(b"m=video 0 RTP/AVP 96", caller.last.body)
+        self.assertIn(b"o=- 0 2 ", caller.last.body)  # another version of our description
+        caller.bye()
+
+    def test_garbage(self) -> None:
+        """A re-INVITE that cannot be read gets 400, and the call goes on."""
+        world, caller = self.up()
+        caller.again(b"hello")
+        world.run(1)
+        self.assertEqual(caller.codes[-1], 400)
+        self.assertTrue(caller.hears(440))
+        caller.bye()
+
     def test_other_law(self) -> None:
         """A re-INVITE for the other law gets 488, and the call goes on as it was."""
         world, caller = self.up()
@@ -696,6 +718,14 @@ class Functions(Case):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(world.outputs(), ["The function failed by a fault of the service."])
         self.assertTrue(caller.hears(600))
+        caller.bye()
+
+    def test_not_words(self) -> None:
+        """What a plugin gives that is not text reaches the model as text."""
+        world, caller = self.asks()
+        world.gives("add", 5)  # type: ignore[arg-type]
+        world.run(0.5)
+        self.assertEqual(world.outputs(), ["5"])
         caller.bye()
 
     def test_hang_up_meanwhile(self) -> None:
@@ -1142,8 +1172,10 @@ class Faults(Case):
             world.run(0.5)
             caller.notify("404 Not Found", over=True)
             world.run(0.2)
-            caller.bye()
+            if name == "finish":
+                caller.bye()
             world.run(0.5)
+            self.assertEqual(len(caller.asked("BYE")), 0 if name == "finish" else 1, name)
             self.assertTrue(self.flushLoggedErrors(Fault), name)
             self.assertEqual(world.switch.calls, (), name)
             self.assertEqual(len(world.records), 1, name)
@@ -1164,3 +1196,108 @@ class Broken:
             raise Fault(name)
 
         return broken if name == self._name else part
+
+
+SCRIPTS = (
+    'speed 0\non greet: tone 440 for 2 s "Hello"\non speech: tone 600 for 1 s "Yes"',
+    'on open: wait 2 s\non greet:\n    tone 440 for 100 ms "Wait"\n    call transfer_call\non output: call end_call',
+    "on greet: call add {}\non output: call transfer_call\non speech:\n    heard nothing\n    call add {}",
+    'on connect: refuse 429 "Later"',
+    'late deltas 2\non greet: tone 440 for 5 s "A story"\non speech: call transfer_call\nafter 3 s: drop',
+    'on speech 1: call end_call\nafter 1 s: call add {}\nevery 2 s: error server_error "Oops"',
+)
+STEPS = (
+    *("wait", "wait", "wait long", "speak", "hush", "mute", "bye", "cancel", "hold", "resume", "late offer", "garbage"),
+    *("other law", "trying", "moved", "not found", "options", "deaf", "hearing", "drop", "operator", "result", "down"),
+    *("ack", "invite"),
+)
+
+
+class Walk(Case):
+    """Whatever PBX, caller, model and operator do, in any order."""
+
+    def step(self, world: World, caller: Caller, step: str) -> None:
+        match step:
+            case "wait":
+                world.run(0.15)
+            case "wait long":
+                world.run(2.5)
+            case "speak":
+                caller.hz = 800
+                world.run(0.4)
+            case "hush":
+                caller.hz = 0
+                world.run(0.7)
+            case "mute":
+                caller.talking = not caller.talking
+            case "bye":
+                caller.send("BYE")
+            case "cancel":
+                caller.cancel()
+            case "hold" | "resume":
+                caller.again(offer(direction="sendonly" if step == "hold" else "sendrecv"))
+            case "late offer":
+                caller.again(b"")
+            case "garbage":
+                caller.again(b"v=1")
+            case "other law":
+                caller.again(offer("8"))
+            case "trying":
+                caller.notify("100 Trying")
+            case "moved":
+                caller.notify("200 OK", over=True)
+            case "not found":
+                caller.notify("404 Not Found", over=True)
+            case "options":
+                caller.send("OPTIONS")
+            case "deaf" | "hearing":
+                caller.acks = caller.yields = step == "hearing"
+            case "drop":
+                for link in list(world.links):
+                    link.session.close(1006, "")
+            case "operator":
+                for call in world.switch.calls:
+                    call.hang_up("ended from the console")
+            case "result":
+                for waiting in self.waiting:
+                    if not waiting.called:
+                        waiting.callback("5")
+            case "down":
+                world.switch.close("service stopped", lambda: None)
+            case "ack":
+                caller.send("ACK", offer())
+            case "invite":
+                caller.tag = caller.target = ""
+                caller.name += "-"
+                caller.invite()
+
+    async def wait(self, _arguments: Json) -> str:
+        self.waiting.append(Deferred())
+        return await self.waiting[-1]
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.sampled_from(SCRIPTS), st.lists(st.sampled_from(STEPS), max_size=14))
+    def test_walk(self, script: str, steps: list[str]) -> None:
+        """Each call ends with one record, and nothing is left of it."""
+        world = World(script, rtp_timeout=5)
+        self.waiting: list[Deferred[str]] = []
+        world.functions["add"] = self.wait
+        caller = Caller(world)
+        caller.ack_body = offer("0")
+        caller.invite()
+        world.run(0.1)
+        for step in steps:
+            self.step(world, caller, step)
+        world.run(0.1)
+        for call in world.switch.calls:
+            call.hang_up("the end of the test")
+        world.drain()
+        world.drain()
+        self.assertEqual(world.left(), [])
+        self.assertEqual(len(world.records), world.dialled)
+        self.assertEqual(self.flushLoggedErrors(), [])
+        for record in world.records:
+            self.assertTrue(record.end_reason)
+            self.assertEqual([event.what for event in record.events].count("ended"), 1)
+            self.assertGreaterEqual(record.ended, record.started)
+        self.assertEqual(world.transactions.counters["fault"], 0)

@@ -9,9 +9,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import BackendLost, Refused
+from extenbot.interfaces import CallLog, Playout, Voice, VoiceListener, VoiceOrder
 from extenbot.sandbox.script import read
 from extenbot.settings import Limits
 from extenbot.sip.message import Response
+from extenbot.sip.session import Session
 from tests.memory import BOT, Caller, Fault, World, bot, offer
 
 OTHER = bot(id="b2", username="max", password="other", name="Max")
@@ -301,6 +303,34 @@ class Failing(Case):
     def test_no_back_end(self) -> None:
         """No back end for the bot: 480."""
         self.check(480, BackendLost("no_model", "No voice back end serves this model."), "open_voice")
+
+    def test_back_end_speaks_after_all(self) -> None:
+        """A plugin that has begun before it breaks: what it still says is let go."""
+
+        def open_voice(order: VoiceOrder, playout: Playout, listener: VoiceListener, log: CallLog) -> Voice:
+            for late in (listener.opened, listener.finished, lambda: listener.lost(BackendLost("lost", "gone"))):
+                self.world.clock.callLater(1, late)
+            raise Fault("half-way")
+
+        self.world.switch._around = replace(self.world.switch._around, open_voice=open_voice)
+        self.assertEqual(self.call().codes[-1], 500)
+        self.world.drain()
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        self.assertEqual((self.world.left(), self.world.records), ([], []))
+
+    def test_no_ringing(self) -> None:
+        """A fault when everything is open already: port and voice are given back."""
+
+        def fail(_: object) -> None:
+            raise Fault("ring")
+
+        self.patch(Session, "ring", fail)
+        self.assertEqual(self.call().codes[-1], 500)
+        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
+        self.assertEqual(self.world.dialled, 1)
+        self.assertEqual(self.world.left()[1:], [])  # what repeats the 500 until its ACK comes
+        self.world.drain()
+        self.assertEqual((self.world.left(), self.world.records), ([], []))
 
     def test_back_end_breaks(self) -> None:
         """A plugin that breaks: 500, the port is given back."""
