@@ -15,7 +15,6 @@ import time
 from collections import deque
 from typing import Any
 
-from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 
 from extenbot.errors import Refused
@@ -121,24 +120,29 @@ class RtpPool:
             self._free.popleft()
             try:
                 return self._bind(receiver, even, toward)
-            except (OSError, CannotListenError):  # somebody else's port: look at it again later
+            except OSError:  # somebody else's port: look at it again later
                 self._free.append((now + REST, even))
         raise Refused(503, "No RTP port is free", [("Retry-After", "5")])
 
     def _bind(self, receiver: RtpReceiver, even: int, toward: str) -> PortPair:
         interface = self._settings.interface
-        audio = socket.socket(socket.AF_INET6 if ":" in interface else socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        audio, control = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family, socket.SOCK_DGRAM)
         try:
-            audio.setblocking(False)
             audio.bind((interface, even))
+            control.bind((interface, even + 1))
+            audio.setblocking(False)
+            control.setblocking(False)
             if _SO_TIMESTAMPNS is not None:
                 audio.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-            control = self._reactor.listenUDP(even + 1, _Control(receiver), interface, maxPacketSize=2048)
-        except (OSError, CannotListenError):
+            port = self._reactor.adoptDatagramPort(control.fileno(), family, _Control(receiver), maxPacketSize=2048)
+        except OSError:
             audio.close()
             raise
+        finally:
+            control.close()  # the reactor has a descriptor of its own
         host = self._settings.advertise or (local_toward(toward) if interface in ANY else interface)
-        return PortPair(self, receiver, (host, even), audio, control)
+        return PortPair(self, receiver, (host, even), audio, port)
 
     def rest(self, even: int) -> None:
         """Take a pair back."""

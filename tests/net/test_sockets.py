@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import trustme
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
@@ -89,6 +93,7 @@ class Sip(TestCase):
         with self.assertRaisesRegex(CannotStart, rf"udp:{here[1]}:interface=127.0.0.1: another program uses"):
             sockets.listen(Endpoint("udp", here[1], "127.0.0.1"), lambda *_: None)
         await DeferredList(sockets.close())
+        gc.collect()
 
     def test_own_address(self) -> None:
         """The address we tell a peer is the one packets to it leave from."""
@@ -123,7 +128,7 @@ class Rtcp(TestCase):
     async def test_ports_rest(self) -> None:
         """A pair that was given back rests; when all are out or resting the caller is refused for now."""
         clock = Clock()
-        clock.listenUDP = reactor.listenUDP  # type: ignore[attr-defined]
+        clock.adoptDatagramPort = reactor.adoptDatagramPort  # type: ignore[attr-defined]
         clock.advance(1)
         pool = RtpPool(clock, self.settings)
         pairs = [pool.open(Heard(), "127.0.0.1") for _ in range(pool.size)]
@@ -138,7 +143,6 @@ class Rtcp(TestCase):
         for pair in (*pairs, again):
             pair.close()
 
-    @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
     def test_foreign_port(self) -> None:
         """Ports that another program holds are stepped over."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as foreign:
@@ -167,6 +171,7 @@ class Listener:
 
 
 SEEN: list[str] = []
+DEAF: list[Any] = []  # transports that do not read
 
 
 class Server(WebSocketServerProtocol):
@@ -183,26 +188,33 @@ class Server(WebSocketServerProtocol):
         if payload == b"bye":
             self.sendClose(4000, "because")
         elif payload == b"deaf":
-            self.transport.pauseProducing()  # type: ignore[union-attr]
+            DEAF.append(self.transport)
+            DEAF[-1].pauseProducing()
         else:
             self.sendMessage(payload, isBinary)
 
 
 class WebSocket(TestCase):
-    async def connect(self, listener: Listener, key: str = "right") -> Any:
+    def connect(self, listener: Listener, key: str = "right", certificate: PrivateCertificate | None = None) -> Any:
         factory = WebSocketServerFactory()
         factory.protocol = Server
         factory.noisy = False
-        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        listen: Any = reactor
+        if certificate is None:
+            scheme, host = "ws", "127.0.0.1"
+            port = listen.listenTCP(0, factory, interface="127.0.0.1")
+        else:
+            scheme, host = "wss", "localhost"
+            port = listen.listenSSL(0, factory, certificate.options(), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
-        url = f"ws://127.0.0.1:{port.getHost().port}/v1/realtime?model=m"
+        url = f"{scheme}://{host}:{port.getHost().port}/v1/realtime?model=m"
         return WebSockets(reactor)(url, {"Authorization": f"Bearer {key}"}, listener, 5)
 
     async def test_echo(self) -> None:
         """Text goes out and comes back; the close code and words of the server arrive."""
         opened: Deferred[None] = Deferred()
         listener = Listener(lambda: opened.callback(None))
-        link = await self.connect(listener)
+        link = self.connect(listener)
         link.send(b"too early")
         await opened
         link.send(b"hello")
@@ -213,10 +225,57 @@ class WebSocket(TestCase):
         link.send(b"too late")
         link.close()
 
+    async def test_every_size(self) -> None:
+        """Messages of every size class of RFC 6455 5.2 arrive as they were sent, and come back."""
+        opened: Deferred[None] = Deferred()
+        listener = Listener(lambda: opened.callback(None))
+        link = self.connect(listener)
+        await opened
+        sent = [b"x" * size for size in (0, 1, 3, 125, 126, 127, 65535, 65536, 300_000)] + ["žluťoučký".encode()]
+        for text in sent:
+            link.send(text)
+        link.send(b"bye")
+        await listener.over
+        self.assertEqual(listener.texts, sent)
+
+    def certificate(self, host: str, *, trusted: bool = True) -> PrivateCertificate:
+        """A server certificate for `host`, of an authority that this process trusts, or not."""
+        authority = trustme.CA()
+        if trusted:
+            roots = self.mktemp() + ".pem"
+            authority.cert_pem.write_to_path(roots)
+            self.addCleanup(os.environ.pop, "SSL_CERT_FILE", None)
+            os.environ["SSL_CERT_FILE"] = roots  # what OpenSSL asks for the roots of this machine
+        made = authority.issue_cert(host)
+        pem = made.private_key_pem.bytes() + made.cert_chain_pems[0].bytes()
+        certificate: PrivateCertificate = PrivateCertificate.loadPEM(pem)
+        return certificate
+
+    async def test_tls(self) -> None:
+        """Over TLS messages come and go as they do without."""
+        opened: Deferred[None] = Deferred()
+        listener = Listener(lambda: opened.callback(None))
+        link = self.connect(listener, certificate=self.certificate("localhost"))
+        await opened
+        sent = [b"hello", b"x" * 300_000]
+        for text in sent:
+            link.send(text)
+        link.send(b"bye")
+        self.assertEqual(await listener.over, (True, 4000, "because"))
+        self.assertEqual(listener.texts, sent)
+
+    async def test_wrong_certificate(self) -> None:
+        """A server that cannot prove its name, or whose authority nobody trusts, gets nothing."""
+        for certificate in (self.certificate("localhost", trusted=False), self.certificate("elsewhere.example")):
+            listener = Listener()
+            link = self.connect(listener, certificate=certificate)
+            self.assertEqual((await listener.over)[0], False)
+            link.send(b"secret")
+
     async def test_refused(self) -> None:
         """A refused handshake tells its HTTP status."""
         listener = Listener()
-        await self.connect(listener, "wrong")
+        self.connect(listener, "wrong")
         clean, _code, reason = await listener.over
         self.assertEqual(clean, False)
         self.assertIn("[401]", reason)
@@ -233,7 +292,7 @@ class WebSocket(TestCase):
     async def test_given_up(self) -> None:
         """Closing while dialling ends the attempt."""
         listener = Listener()
-        link = await self.connect(listener)
+        link = self.connect(listener)
         link.close()
         self.assertEqual((await listener.over)[0], False)
 
@@ -241,7 +300,7 @@ class WebSocket(TestCase):
         """A server that does not read is noticed by what waits."""
         opened: Deferred[None] = Deferred()
         listener = Listener(lambda: opened.callback(None))
-        link = await self.connect(listener)
+        link = self.connect(listener)
         await opened
         self.assertEqual(link.waiting(), 0)
         link.send(b"deaf")
@@ -250,3 +309,5 @@ class WebSocket(TestCase):
         self.assertGreater(link.waiting(), 1_000_000)
         link._protocol.dropConnection(abort=True)
         await listener.over
+        DEAF.pop().abortConnection()
+        await deferLater(reactor, 0)
