@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
-from twisted.web.server import Site
+from twisted.python.failure import Failure
 
 from extenbot import plugins
 from extenbot.call import Surroundings
@@ -57,7 +57,7 @@ from extenbot.store.directory import Change
 from extenbot.store.store import Store
 from extenbot.switch import Switch
 from extenbot.web.seams import Connection
-from extenbot.web.site import site
+from extenbot.web.site import PagesSite, site
 
 #: files, sockets and pipes of one call, generously: two UDP sockets, one TCP, and both ends of it with the local voice
 FILES_PER_CALL = 5
@@ -89,12 +89,14 @@ class Extenbot(Service):
         self._ports: list[Any] = []
 
     def startService(self) -> None:
-        """Start everything; `SystemExit` with one line when that cannot be."""
+        """Start everything; `CannotStart` when that cannot be, which then ends the process with one line and 1."""
         super().startService()
         try:
             self._start()
-        except CannotStart as error:
-            raise SystemExit(f"extenbot cannot start: {error}") from None
+        except CannotStart:
+            # twistd lets a daemon's parent know of exceptions only: after SystemExit it would wait for ever.
+            sys.excepthook = self._say_why_not
+            raise
 
     def _start(self) -> None:
         settings, reactor = self.settings, self._reactor
@@ -139,12 +141,14 @@ class Extenbot(Service):
         self.transactions.user = self.switch
         self.store.directory.on_changed = self._bots_changed
         Deferred.fromCoroutine(self.store.start())
-        self.sandbox.start().addCallback(self._sandbox_listens)
+        problems: list[Failure] = []
+        self.sandbox.start().addCallbacks(self._sandbox_listens, problems.append)
+        if problems:  # a TCP port is ours or not at once
+            problems[0].raiseException()
         # SIP first of those that may be in use: its port is the one an operator cares about.
         for endpoint in settings.sip.listen:
             self.sip.listen(endpoint, self.transactions.received)
-        pages = Site(site(self.store, settings, self._connection(), self.registrar.bindings))
-        pages.noisy = False
+        pages = PagesSite(site(self.store, settings, self._connection(), self.registrar.bindings))
         for endpoint in settings.web.listen:
             self._listen_tcp(endpoint, pages)
         if settings.console.authorized_keys is not None:
@@ -263,6 +267,11 @@ class Extenbot(Service):
         }
 
     # -- What the person who started us needs to know --
+
+    def _say_why_not(self, _kind: type[BaseException], error: BaseException, _trace: object) -> None:
+        """On the screen as it is; a daemon's standard error is its log."""
+        stream = sys.stderr if self._screen is None else sys.__stderr__
+        print(f"extenbot cannot start: {error}", file=stream)  # noqa: T201
 
     def _connection(self) -> Connection:
         return Connection(domain=self.domain, sip_port=self.sip.addresses[0][1], rtp_ports=self.settings.rtp.ports)

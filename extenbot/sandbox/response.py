@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from extenbot.interfaces import Json
-from extenbot.sandbox.g711 import FORMATS, Format
+from extenbot.sandbox.formats import FORMATS, Format
 
 if TYPE_CHECKING:
     from extenbot.sandbox.session import Session

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from extenbot.interfaces import Json, Tokens
 from extenbot.sandbox import wire
-from extenbot.sandbox.g711 import FORMATS, Format
+from extenbot.sandbox.formats import FORMATS, Format
 from extenbot.sandbox.response import Cause, Response, Wish
 from extenbot.sandbox.turns import prefix_of
 

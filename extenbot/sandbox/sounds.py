@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from extenbot.errors import Malformed
-from extenbot.sandbox.g711 import Format, encode
+from extenbot.sandbox.formats import Format, encode
 
 LEVEL = 8000  # amplitude of tones, 16-bit samples
 LONGEST = 600.0  # seconds of one sound

@@ -27,8 +27,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from extenbot.sandbox.formats import FORMATS, PCM, Format, code_table, linear_table
 from extenbot.sandbox.frames import Unpacker, pack
-from extenbot.sandbox.g711 import FORMATS, PCM, Format, code_table, linear_table
 from extenbot.sandbox.resample import Samples, Stream, resample
 from extenbot.sandbox.turns import Turns
 

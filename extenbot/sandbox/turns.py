@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from extenbot.sandbox.g711 import PCM, Format, loud_table
+from extenbot.sandbox.formats import PCM, Format, loud_table
 
 FRAME = 20  # ms
 ONSET = 60  # ms of voice that begin a turn

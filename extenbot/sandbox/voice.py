@@ -23,8 +23,8 @@ from twisted.python.failure import Failure
 
 from extenbot.errors import BackendLost, Malformed
 from extenbot.interfaces import Json
+from extenbot.sandbox.formats import Format
 from extenbot.sandbox.frames import Unpacker, pack
-from extenbot.sandbox.g711 import Format
 from extenbot.sandbox.turns import silence_of
 
 PATIENCE = 3  # deaths in a row, without an answer between, until it is given up

@@ -73,6 +73,8 @@ def site(
 class PagesSite(Site):
     """What listens: refuses bodies longer than any form of ours before they are kept."""
 
+    noisy = False
+
     def __init__(self, resource: Resource) -> None:
         super().__init__(resource, requestFactory=_ShortRequest)
         self.displayTracebacks = False

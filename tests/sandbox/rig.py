@@ -10,7 +10,7 @@ from typing import Any, get_args
 from openai.types.realtime import RealtimeServerEvent
 from twisted.internet.task import Clock
 
-from extenbot.sandbox.g711 import FORMATS
+from extenbot.sandbox.formats import FORMATS
 from extenbot.sandbox.script import read
 from extenbot.sandbox.scripted import ScriptSession
 from extenbot.sandbox.sounds import Sound, render

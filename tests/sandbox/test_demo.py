@@ -17,8 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from extenbot.errors import BackendLost
 from extenbot.sandbox import voice
 from extenbot.sandbox.demo import Demo
+from extenbot.sandbox.formats import PCMU, Format
 from extenbot.sandbox.frames import Unpacker, pack
-from extenbot.sandbox.g711 import PCMU, Format
 from extenbot.sandbox.session import Session
 from extenbot.sandbox.voice import SpeechProcess
 from tests.fakes import CountingTokens

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Malformed
-from extenbot.sandbox.g711 import PCMU
+from extenbot.sandbox.formats import PCMU
 from extenbot.sandbox.script import PLAIN, load, read
 from extenbot.sandbox.sounds import Sound, render
 from tests.sandbox.rig import PHONE, Client

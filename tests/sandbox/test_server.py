@@ -228,7 +228,7 @@ class Processes(SynchronousTestCase):
     def test_official_sdk(self) -> None:
         """The official SDK holds a call with a sandbox process, and every event passes its types."""
         sound = Path(self.mktemp())
-        from extenbot.sandbox.g711 import PCMU
+        from extenbot.sandbox.formats import PCMU
         from extenbot.sandbox.sounds import Sound, render
 
         sound.write_bytes(render(Sound(hz=700, seconds=1), PCMU))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.sandbox.g711 import PCM, PCMA, PCMU
+from extenbot.sandbox.formats import PCM, PCMA, PCMU
 from extenbot.sandbox.sounds import Sound, render
 from tests.sandbox.rig import PHONE, Client
 

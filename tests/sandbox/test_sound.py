@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.sandbox.formats import FORMATS, PCM, PCMA, PCMU, decode, encode
 from extenbot.sandbox.frames import Unpacker, pack
-from extenbot.sandbox.g711 import FORMATS, PCM, PCMA, PCMU, decode, encode
 from extenbot.sandbox.sounds import Sound, render
 from extenbot.sandbox.turns import Gate
 from extenbot.sandbox.wire import DETECTION

@@ -35,7 +35,7 @@ class RealConversation(SynchronousTestCase):
 
     def call(self) -> None:
         """One call, in which all the lines are spoken."""
-        from extenbot.sandbox.g711 import PCMU
+        from extenbot.sandbox.formats import PCMU
         from extenbot.sandbox.speech import Models
 
         models = type(self).models = Models(None, None)
@@ -53,7 +53,7 @@ class RealConversation(SynchronousTestCase):
 
     def heard(self, place: int) -> str:
         """The words in the bot's audio, as Whisper understands them, in lower case without signs."""
-        from extenbot.sandbox.g711 import PCMU
+        from extenbot.sandbox.formats import PCMU
 
         return re.sub(r"[^a-z0-9 ]", "", self.models.hear(self.answers[place]["audio"], PCMU, "").lower())
 
