@@ -289,10 +289,10 @@ class World:
         return record
 
     def drain(self) -> None:
-        """Let everything that still waits for something come to its end."""
+        """Let all that still waits come to its end: 32 s for an ACK, and 32 s for the answer to a BYE after that."""
         for phone in self.phones.values():
             phone.talking = False
-        for _ in range(80):
+        for _ in range(150):
             self._advance(0.5)
 
     def _advance(self, seconds: float) -> None:
@@ -338,8 +338,9 @@ class World:
         except Fault:  # this one never raises: what cannot be sent is lost
             return
         self._step("<--", data)
-        phone = next(phone for phone in self.phones.values() if phone.address == flow.remote)
-        self.clock.callLater(0, phone.receive, data)
+        for phone in self.phones.values():
+            if phone.address == flow.remote:
+                self.clock.callLater(0, phone.receive, data)
 
     def advertised(self, flow: Flow) -> Address:
         return US
@@ -568,7 +569,8 @@ class Caller:
     def _answered(self, response: Response) -> None:
         self.answers.append(response)
         method = response.cseq.method
-        if response.code == 401 and not self._authorization:
+        challenge = response.first("www-authenticate") or ""
+        if response.code == 401 and (not self._authorization or "stale=true" in challenge):
             self._authorize(response, method)
         elif method == "INVITE":
             self.codes.append(response.code)

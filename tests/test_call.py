@@ -1292,7 +1292,6 @@ class Walk(Case):
         for call in world.switch.calls:
             call.hang_up("the end of the test")
         world.drain()
-        world.drain()
         self.assertEqual(world.left(), [])
         self.assertEqual(len(world.records), world.dialled)
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import BackendLost, Refused
@@ -14,7 +17,7 @@ from extenbot.sandbox.script import read
 from extenbot.settings import Limits
 from extenbot.sip.message import Response
 from extenbot.sip.session import Session
-from tests.memory import BOT, Caller, Fault, World, bot, offer
+from tests.memory import BOT, PBX, Caller, Fault, World, bot, offer
 
 OTHER = bot(id="b2", username="max", password="other", name="Max")
 DISABLED = bot(id="b3", username="off", enabled=False)
@@ -384,3 +387,80 @@ class Closing(Case):
         self.world.switch.close("service stopped", lambda: None)
         self.assertEqual(self.asks("OPTIONS").code, 200)
         self.assertEqual(self.call(password="wrong").codes, [403])
+
+
+@cache
+def recorded() -> list[bytes]:
+    """All messages, either way, of a registration and a call with a hold and a transfer."""
+    world = World("on speech: call transfer_call")
+    caller = Caller(world)
+    caller.register()
+    world.run(0.1)
+    caller = Caller(world)
+    caller.dial()
+    caller.again(offer(direction="sendonly"))
+    world.run(0.1)
+    caller.again(offer())
+    caller.hz = 800
+    world.run(1)
+    caller.hz = 0
+    world.run_until(lambda: caller.asked("REFER"))
+    caller.notify("100 Trying")
+    caller.notify("404 Not Found", over=True)
+    world.run(1)
+    caller.send("OPTIONS")
+    caller.send("INFO")
+    caller.bye()
+    world.drain()
+    world.registrar.stop()
+    return world.messages
+
+
+INSERTS = (b"\r\n", b"\r\n\r\n", b'"', b"<", b";", b",", b"\0", b"\xff", b"%", b"@", b"99999999999", b"-1", b" ", b"[")
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """One of those messages, mostly damaged."""
+    data = draw(st.sampled_from(recorded()))
+    match draw(st.sampled_from(("whole", "cut", "insert", "overwrite", "line lost", "line twice", "noise"))):
+        case "cut":
+            return data[: draw(st.integers(0, len(data)))]
+        case "insert":
+            place = draw(st.integers(0, len(data)))
+            return data[:place] + draw(st.sampled_from(INSERTS)) + data[place:]
+        case "overwrite":
+            place = draw(st.integers(0, len(data)))
+            junk = draw(st.binary(min_size=1, max_size=4))
+            return data[:place] + junk + data[place + len(junk) :]
+        case "line lost" | "line twice" as what:
+            lines = data.split(b"\r\n")
+            place = draw(st.integers(0, len(lines) - 1))
+            lines[place : place + 1] = [] if what == "line lost" else [lines[place]] * 2
+            return b"\r\n".join(lines)
+        case "noise":
+            return draw(st.binary(max_size=100))
+    return data
+
+
+class Hostile(Case):
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(damaged(), max_size=20))
+    def test_next_call(self, datagrams: list[bytes]) -> None:
+        """Whatever has come in before, no fault of ours shows, and the next good call is answered."""
+        world = World("on speech: call transfer_call", rtp_timeout=5)
+        for data in datagrams:
+            world.deliver(data, PBX)
+            world.run(0.02)
+        self.assertEqual(world.transactions.counters["fault"], 0)
+        caller = Caller(world, number=5)
+        caller.dial()
+        caller.bye()
+        world.run(0.1)
+        self.assertEqual(world.records[-1].end_reason, "caller hung up")
+        for call in world.switch.calls:
+            call.hang_up("the end of the test")
+        world.registrar.stop()
+        world.drain()
+        self.assertEqual(world.left(), [])
+        self.assertEqual(self.flushLoggedErrors(), [])
