@@ -144,6 +144,7 @@ class Server(WebSocketServerFactory):
     """Makes connections; works without a socket, for tests in memory."""
 
     protocol = Connection
+    noisy = False
 
     def __init__(
         self,
