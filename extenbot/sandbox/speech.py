@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -253,6 +254,7 @@ class Process:
 
 def main() -> None:
     """Work until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the service, which then ends us
     parser = argparse.ArgumentParser(description="Hears and speaks for the local voice of extenbot.")
     parser.add_argument("--whisper", type=Path, help="folder of a faster-whisper model")
     parser.add_argument("--piper", type=Path, help="a Piper voice, the .onnx file")
