@@ -271,7 +271,7 @@ class Extenbot(Service):
     def _say_why_not(self, _kind: type[BaseException], error: BaseException, _trace: object) -> None:
         """On the screen as it is; a daemon's standard error is its log."""
         stream = sys.stderr if self._screen is None else sys.__stderr__
-        print(f"extenbot cannot start: {error}", file=stream)  # noqa: T201
+        print(f"extenbot cannot start: {error}", file=stream)
 
     def _connection(self) -> Connection:
         return Connection(domain=self.domain, sip_port=self.sip.addresses[0][1], rtp_ports=self.settings.rtp.ports)

@@ -40,7 +40,7 @@ def install_reactor() -> None:
     from twisted.internet import reactor
 
     # uvloop takes the wake-up descriptor by which Twisted learns that a child process has ended.
-    reactor.callWhenRunning(_reap_children)  # type: ignore[attr-defined]
+    reactor.callWhenRunning(_reap_children)
 
 
 def _reap_children() -> None:
@@ -101,6 +101,6 @@ def makeService(options: Options) -> Extenbot:
 
     from extenbot.service import make_service
 
-    reactor.callWhenRunning(_end_on_signals)  # type: ignore[attr-defined]
+    reactor.callWhenRunning(_end_on_signals)
     parent: Any = options.parent
     return make_service(options.settings, reactor, foreground=bool(parent and parent.get("nodaemon")))
