@@ -20,7 +20,7 @@ class Caller:
     """One phone at `host`, with the credentials of one bot; one call at a time."""
 
     def __init__(
-        self, test: SynchronousTestCase, port: int, user: str = "", password: str = "", host: str = "127.0.0.31"
+        self, test: SynchronousTestCase, port: int, user: str = "caller", password: str = "", host: str = "127.0.0.31"
     ) -> None:
         self.server = ("127.0.0.1", port)
         self.user, self.password, self.host = user, password, host

@@ -126,7 +126,7 @@ class Service(Process):
         self.sip, self.web = ports or (free_port(socket.SOCK_DGRAM), free_port())
         self.environment = surroundings(self.folder, self.sip, self.web, **environment)
         test.addCleanup(self.check)
-        super().__init__(test, [*TWISTD, "extenbot"], cwd=self.folder, env=self.environment)
+        super().__init__(test, [*TWISTD, "extenbot"], cwd=self.folder, env=self.environment, start_new_session=True)
         self.wait_for("extenbot is running")
 
     def again(self) -> Service:
@@ -159,7 +159,7 @@ class Service(Process):
 
     def bot(self, *words: str) -> tuple[str, str]:
         """Make a bot by the command line; its username and password, once the running service knows it."""
-        made = self.command("bot", "add", *words)
+        made = self.command("bot", "add", "--name", "test", *words)
         caller = Caller(self.test, self.sip, made["username"], made["password"])
         until("the new bot", lambda: caller.register(None).code == 200 or None)
         return made["username"], made["password"]

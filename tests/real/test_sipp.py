@@ -121,7 +121,7 @@ class Sipp(SynchronousTestCase):
 
     def bot(self, script: str) -> tuple[str, str]:
         """A bot with this script as its voice."""
-        return self.service.bot("--name", script, "--model", f"sandbox-{script}")
+        return self.service.bot("--model", f"sandbox-{script}")
 
     def test_twenty_calls(self) -> None:
         """Twenty calls of ten seconds at one time, none fails, and both sides hear each other without gaps.
