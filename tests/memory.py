@@ -310,6 +310,7 @@ class World:
         found += [f"call {call.id} {call.state}" for call in self.switch.calls]
         found += [f"session {len(self.sessions)}"] if len(self.sessions) else []
         found += ["websocket" for _ in self.links]
+        found += [f"place of bot {bot}" for bot in self.switch._of_bot]
         return found + [f"timer {call}" for call in self.clock.getDelayedCalls()]
 
     # -- What the voice and its client said

@@ -9,12 +9,15 @@ from typing import Any, ClassVar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.call import INPUTS, STATES, Call
+from extenbot.call import INPUTS, MOST_EVENTS, STATES, Call, Journal, caller_of
+from extenbot.call import Caller as WhoCalls
 from extenbot.errors import BackendLost, ToolFailed
 from extenbot.interfaces import CallRecord, Json, ToolCall
 from extenbot.media import g711
+from extenbot.sip.message import Request, read
 from tests.memory import ADD, Caller, Fault, World, bot, offer
 
 GREETING = """
@@ -156,12 +159,32 @@ class Conversation(Case):
         self.assertEqual([event.fields for event in record.events if event.what == "dtmf"], [{"digit": "5"}])
 
     def test_caller_id(self) -> None:
-        """P-Asserted-Identity goes before From."""
-        world, caller = self.begin()
-        caller.invite(headers='P-Asserted-Identity: "Bea" <tel:+4930123>\r\n')
-        world.run(0.5)
-        self.assertEqual((world.call.caller.number, world.call.caller.name), ("+4930123", "Bea"))
-        caller.bye()
+        """P-Asserted-Identity, then Remote-Party-ID, then From; one that cannot be read or names nobody is passed."""
+        asserted, party = 'P-Asserted-Identity: "Bea" <tel:+4930123>\r\n', "Remote-Party-ID: <sip:17@pbx.example>\r\n"
+        for headers, number, name in (
+            (party + asserted, "+4930123", "Bea"),
+            (party, "17", ""),
+            ("P-Asserted-Identity: <sip:pbx.example>\r\n" + party, "17", ""),
+            ('P-Asserted-Identity: "no end\r\n', "100", "Anna"),
+        ):
+            lines = f"INVITE sip:openai@x SIP/2.0\r\n{headers}" + 'From: "Anna" <sip:100@pbx.example>;tag=1\r\n'
+            lines += "Via: SIP/2.0/UDP x;branch=z9hG4bK1\r\nTo: <sip:openai@x>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n\r\n"
+            request = read(lines.encode())
+            assert isinstance(request, Request)
+            self.assertEqual(caller_of(request), WhoCalls(number, name), headers)
+
+    def test_anonymous(self) -> None:
+        """A caller who says nothing of himself is nobody."""
+        request = Request("INVITE", "sip:openai@x")
+        request.set("from", "<sip:pbx.example>;tag=1")
+        self.assertEqual(caller_of(request), WhoCalls("", ""))
+
+    def test_long_timeline(self) -> None:
+        """A timeline has a bound: what a wild model makes of a long call must not fill the memory."""
+        journal = Journal(Clock())
+        for _ in range(2 * MOST_EVENTS):
+            journal.happened("speech.started")
+        self.assertEqual(len(journal.events), MOST_EVENTS)
 
 
 class BargeIn(Case):
@@ -283,6 +306,19 @@ class Refusals(Case):
             " got audio/pcmu to hear and audio/pcm to speak.",
         )
         self.assertEqual([e.fields["cause"] for e in record.events if e.what == "voice.lost"], ["wrong_format"])
+
+    def test_words_of_the_server(self) -> None:
+        """What the voice service says of the settings reaches the PBX, and cannot add a header of its own."""
+        error = r'{"type": "error", "error": {"code": "invalid_value", "message": "No \"x\"\r\nX-Evil: 1"}}'
+        world, caller = self.begin(f"on update: send {error}")
+        caller.invite()
+        world.run(0.2)
+        self.assertEqual(caller.codes[-1], 480)
+        self.assertEqual(
+            caller.last.first("reason"),
+            'SIP;cause=480;text="The voice service refused the settings of this bot: No xX-Evil: 1"',
+        )
+        self.assertIsNone(caller.last.first("x-evil"))
 
     def test_no_back_end(self) -> None:
         """A bot whose address is no websocket: 480, and the record says so too."""
@@ -861,6 +897,33 @@ class Transfer(Case):
         world.run(3)
         self.assertEqual(world.outputs(), ["The transfer cannot be started now."])
         self.assertEqual(len(caller.asked("REFER")), 1)
+        caller.notify("200 OK", over=True)
+        self.ended(world, "transferred")
+
+    def test_before_the_ack(self) -> None:
+        """Asked for before our 200 is acknowledged: there is no call to transfer yet."""
+        world, caller = self.begin("after 500 ms: call transfer_call")
+        caller.acks = False
+        caller.invite()
+        world.run(0.9)
+        self.assertEqual(world.outputs(), ["The transfer cannot be started now."])
+        self.assertEqual(world.call.state, "answering")
+        caller.acks = True
+        world.run(2)
+        self.assertEqual(world.call.state, "talking")
+        caller.bye()
+
+    def test_meanwhile(self) -> None:
+        """While it is under way functions run, and a PBX may put the caller on hold by asking for our offer."""
+        world, caller = self.refer(self.ASKS + "after 2 s: call add {}")
+        world.gives("add", "5")
+        caller.ack_body = offer("0 101", direction="sendonly")
+        caller.again(b"")
+        world.run(0.1)
+        sent = len(caller.packets)
+        world.run(1)
+        self.assertEqual(world.outputs(), ["5"])
+        self.assertEqual(len(caller.packets), sent)
         caller.notify("200 OK", over=True)
         self.ended(world, "transferred")
 

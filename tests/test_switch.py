@@ -362,19 +362,19 @@ class Closing(Case):
         self.assertEqual({record.end_reason for record in self.world.records}, {"service stopped"})
 
     def test_waits_for_words(self) -> None:
-        """A record that still waits for what the caller said last is waited for."""
+        """Records that still wait for what the callers said last are waited for, all of them, and told of once."""
         self.world = self.build("on speech:\n    heard nothing\n    nothing")
         emptied: list[int] = []
-        caller = self.call()
-        caller.hz = 800
-        self.world.run(0.5)
-        caller.hz = 0
-        self.world.run(0.8)
+        callers = [self.call(number=number) for number in range(2)]
+        for hz, seconds in ((800, 0.5), (0, 0.8)):
+            for caller in callers:
+                caller.hz = hz
+            self.world.run(seconds)
         self.world.switch.close("service stopped", lambda: emptied.append(len(self.world.records)))
         self.world.run(1)
         self.assertEqual(emptied, [])
         self.world.run(1.2)
-        self.assertEqual(emptied, [1])
+        self.assertEqual(emptied, [2])
 
     def test_nobody(self) -> None:
         """Without calls it is done at once."""
