@@ -103,7 +103,6 @@ class Extenbot(Service):
         self._raise_file_limit()
         self.store = Store(settings, reactor)
         self.store.open()
-        first = self.store.seed_demo()
         tokens = SystemTokens()
         self.sip = SipSockets(reactor, settings.sip.advertise)
         self.rtp = RtpPool(reactor, settings.rtp)
@@ -160,7 +159,8 @@ class Extenbot(Service):
             sip=[f"{host}:{port}" for host, port in self.sip.addresses],
             web=[str(endpoint) for endpoint in settings.web.listen],
         )
-        self._tell(first)
+        # Only now: who is told of a port in use must still be told the password at the next start.
+        self._tell(self.store.seed_demo())
 
     async def _stop(self) -> None:
         emptied: Deferred[None] = Deferred()
