@@ -206,7 +206,7 @@ class Call:
             try:
                 self._voice = around.open_voice(order, self._line.playout, self, self.journal)
             except BackendLost as error:
-                raise Refused(error.code, str(error)) from error
+                raise Refused(error.code, str(error), _excuse(error)) from error
             undo.callback(self._voice.finish)
             self._line.heard = self._voice.heard
             session.listener = self
@@ -294,11 +294,8 @@ class Call:
         self._watch = self._around.clock.callLater(1, self._listen)
 
     def _refuse(self, why: BackendLost) -> None:
-        """The PBX's own failover takes it: 480 where the owner must act, 503 where later may do (RFC 3326)."""
-        headers = [("Reason", f'SIP;cause={why.code};text="{_quotable(str(why))}"')]
-        if why.code == 503:
-            headers.append(("Retry-After", "10"))
-        self._session.refuse(why.code, "", headers)
+        """The PBX's own failover takes it: 480 where the owner must act, 503 where later may do."""
+        self._session.refuse(why.code, "", _excuse(why))
         self._release(f"voice not available: {why}")
         self._inputs.finished()
 
@@ -509,6 +506,12 @@ class Call:
 
 def _unheard(_audio: bytes) -> None:
     """Before the voice is there; the line has not started then."""
+
+
+def _excuse(why: BackendLost) -> list[tuple[str, str]]:
+    """Headers that say why there is no voice (RFC 3326), and when there may be one."""
+    headers = [("Reason", f'SIP;cause={why.code};text="{_quotable(str(why))}"')]
+    return [*headers, ("Retry-After", "10")] if why.code == 503 else headers
 
 
 def _quotable(text: str) -> str:

@@ -304,8 +304,9 @@ class Failing(Case):
         self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
 
     def test_no_back_end(self) -> None:
-        """No back end for the bot: 480."""
-        self.check(480, BackendLost("no_model", "No voice back end serves this model."), "open_voice")
+        """No back end for the bot: 480, and why."""
+        caller = self.check(480, BackendLost("no_model", "No voice back end serves this model."), "open_voice")
+        self.assertEqual(caller.last.first("reason"), 'SIP;cause=480;text="No voice back end serves this model."')
 
     def test_back_end_speaks_after_all(self) -> None:
         """A plugin that has begun before it breaks: what it still says is let go."""
