@@ -162,8 +162,8 @@ def _ports(raw: object) -> range:
     return range(low, high + 1)
 
 
-def _setting(default: Any, read: Callable[[object], Any], says: str) -> Any:
-    return field(default=default, metadata={"read": read, "says": says})
+def _setting(default: Any, read: Callable[[object], Any], says: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"read": read, "says": says})
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class Web:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    url: str = _setting("", _database, "SQLAlchemy URL; empty: SQLite in `data`")
+    url: str = _setting("", _database, "SQLAlchemy URL; empty: SQLite in `data`", secret=True)  # holds a password
 
 
 @dataclass(frozen=True, slots=True)
