@@ -304,6 +304,8 @@ class WebSocket(TestCase):
         await opened
         self.assertEqual(link.waiting(), 0)
         link.send(b"deaf")
+        while not DEAF:
+            await deferLater(reactor, 0)
         for _ in range(200):
             link.send(b"x" * 100_000)
         self.assertGreater(link.waiting(), 1_000_000)
