@@ -38,6 +38,8 @@ class Console(SynchronousTestCase):
         """The service with its console at a port of its own."""
         return Service(
             self,
+            None,
+            None,
             EXTENBOT_SANDBOX_SCRIPTS=self.voices,
             EXTENBOT_CONSOLE_LISTEN=f"tcp:{self.port}:interface={HOST}",
             **environment,

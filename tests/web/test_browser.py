@@ -5,8 +5,6 @@ With EXTENBOT_SCREENSHOTS=FOLDER each step also leaves a picture there.
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,19 +21,9 @@ from extenbot.settings import Settings
 from extenbot.store.store import Store
 from extenbot.web.seams import Connection
 from extenbot.web.site import PagesSite, site
-from tests.need import need
 from tests.store.examples import BINDING, record
+from tests.web.chromium import need_chromium, page_of
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 TALK = (
     Line("bot", "Hello, this is Ada of Example Ltd. How can I help you?", 0.9),
     Line("caller", "Is the shop on Market Street open on Saturday?", 5.2),
@@ -50,9 +38,7 @@ class InABrowser(TestCase):
     timeout = 90
 
     def setUp(self) -> None:
-        program = shutil.which("chromium")
-        need("chromium", "apt-get install chromium", program is not None)
-        self.program = program
+        need_chromium()
         self.folder = tempfile.TemporaryDirectory(prefix="extenbot-")
         self.store = Store(Settings(data=Path(self.folder.name)), reactor)
         self.store.open()
@@ -73,28 +59,8 @@ class InABrowser(TestCase):
             await deferToThread(self.visit, width)
 
     def visit(self, width: int) -> None:
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=self.program, args=FLAGS)
-            page = browser.new_page(viewport={"width": width, "height": 800})
-            complaints: list[str] = []
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
-            self.walk(page, width, self.camera(page, width))
-            browser.close()
-        self.assertEqual(complaints, [])
-
-    def camera(self, page: Any, width: int) -> Callable[[str], None]:
-        folder = os.environ.get("EXTENBOT_SCREENSHOTS")
-
-        def look(name: str) -> None:
-            """Nothing sticks out at the side of the screen."""
-            self.assertLessEqual(page.evaluate("document.documentElement.scrollWidth"), width, name)
-            if folder:
-                page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
-
-        return look
+        with page_of(self, width) as (page, look):
+            self.walk(page, width, look)
 
     def walk(self, page: Any, width: int, look: Callable[[str], None]) -> None:
         page.goto(self.url)
