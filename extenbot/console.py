@@ -35,7 +35,7 @@ class _Keys:
             yield from readAuthorizedKeyFile(file)
 
 
-def console(authorized_keys: Path, data: Path, names: dict[str, Any]) -> ConchFactory:
+def console(authorized_keys: Path, data: Path, names: dict[str, Any]) -> Any:
     """The factory to listen with; `names` is what the operator can use. `CannotStart` when a key file is unusable."""
     try:
         known = list(_Keys(authorized_keys).getAuthorizedKeys(b""))
@@ -43,9 +43,9 @@ def console(authorized_keys: Path, data: Path, names: dict[str, Any]) -> ConchFa
         raise CannotStart(f"[console] authorized_keys {authorized_keys} cannot be used: {error}") from None
     if not known:
         raise CannotStart(f"[console] authorized_keys {authorized_keys} holds no key")
-    realm = TerminalRealm()
+    realm: Any = TerminalRealm()
     realm.chainedProtocolFactory = lambda: ServerProtocol(ColoredManhole, dict(names))
-    factory = ConchFactory(Portal(realm, [SSHPublicKeyChecker(_Keys(authorized_keys))]))
+    factory: Any = ConchFactory(Portal(realm, [SSHPublicKeyChecker(_Keys(authorized_keys))]))
     host_key = _host_key(data / "console_host_key")
     factory.publicKeys = {host_key.sshType(): host_key.public()}
     factory.privateKeys = {host_key.sshType(): host_key}
@@ -59,4 +59,5 @@ def _host_key(path: Path) -> Key:
         text = private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(text)
-    return Key.fromFile(str(path))
+    key: Key = Key.fromFile(str(path))
+    return key

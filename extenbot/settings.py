@@ -182,7 +182,9 @@ class Rtp:
     ports: range = _setting(range(10000, 20001), _ports, "UDP ports for RTP and RTCP")
     interface: str = _setting("0.0.0.0", _address, "address the RTP sockets are bound to")
     advertise: str = _setting("", _address, "address written into SDP; empty: that of the interface used")
-    timeout: float = _setting(30.0, _seconds(1, 3600), "a call without any RTP from the caller ends after this")
+    timeout: float = _setting(
+        60.0, _seconds(1, 3600), "a call without any RTP from the caller ends after this, seconds"
+    )
 
 
 @dataclass(frozen=True, slots=True)
