@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.media.g711 import from_linear
+from tests.memory import loudness
 from tests.need import need
 from tests.real.harness import Baresip, Process, Service, free_port, new_folder, scripts
 
@@ -59,6 +61,7 @@ class Transfer(SynchronousTestCase):
         account = f"<sip:{user}@127.0.0.1:{service.sip};transport=udp>;auth_user={user};auth_pass={password};regint=60"
         phone = Baresip(self, account, silence(new_folder(self)))
         phone.process.wait_for("registered successfully")
+        phone.do("sndcode")
         phone.do("dial", f"sip:openai@127.0.0.1:{service.sip}")
         phone.wait_for("CALL_ESTABLISHED")
         return phone, service
@@ -84,13 +87,19 @@ class Transfer(SynchronousTestCase):
         folder = new_folder(self)
         (folder / "busy.xml").write_text(BUSY)
         target, uri = self.target("-sf", str(folder / "busy.xml"))
-        _, service = self.call(uri)
+        phone, service = self.call(uri)
+        phone.wait_for("CALL_CLOSED")
         [record] = service.calls()
         self.assertEqual(target.process.wait(15), 0)
         self.assertEqual(record["end_reason"], "bot hung up")
         self.assertEqual([line["text"] for line in record["transcript"]], ["I connect you.", "They are busy."])
         [answer] = [event for event in record["events"] if event["what"] == "tool.answered"]
         self.assertRegex(answer["fields"]["output"], "transfer failed: 486")
+        phone.process.stop()
+        with wave.open(str(phone.recording())) as file:
+            heard = from_linear("PCMU", file.readframes(file.getnframes()))
+        pieces = [heard[at : at + 1600] for at in range(0, len(heard), 1600)]
+        self.assertGreater(max(loudness(part, "PCMU", 880) for part in pieces), 1000)
 
 
 def silence(folder: Path) -> Path:
