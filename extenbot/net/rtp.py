@@ -8,6 +8,7 @@ examines the address again for every packet.
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
 import sys
@@ -101,7 +102,10 @@ class RtpPool:
         self._reactor = reactor
         self._settings = settings
         first = settings.ports.start + settings.ports.start % 2
-        self._free: deque[tuple[float, int]] = deque((0.0, port) for port in range(first, settings.ports.stop - 1, 2))
+        pairs = list(range(first, settings.ports.stop - 1, 2))
+        # In no order that a stranger could guess, nor that of the process before us, whose callers may still send.
+        random.SystemRandom().shuffle(pairs)
+        self._free: deque[tuple[float, int]] = deque((0.0, port) for port in pairs)
         self.size = len(self._free)
         self.unsent = 0
 
