@@ -15,6 +15,10 @@ from tests.real.harness import Baresip, Service
 from tests.real.speech import spoken, transcribed
 
 
+#: the words that carry it: over a telephone line, small ones such as "in" and "and" are easily taken for each other
+SENTENCE = r"\bweather\b.*\blondon\b.*\bnice today\b"
+
+
 @pytest.mark.real
 class Conversation(SynchronousTestCase):
     def setUp(self) -> None:
@@ -41,15 +45,14 @@ class Conversation(SynchronousTestCase):
     def check(self, codec: str) -> None:
         heard, record = self.call(codec, 6.0, "The weather in London is nice today.", 8.0, "Goodbye.")
         self.assertIn("how can i help you", heard)
-        self.assertIn("you said", heard)
-        self.assertRegex(heard, r"you said.*weather in london")
+        self.assertRegex(heard, rf"you said.*{SENTENCE}")
         self.assertEqual(record["codec"], codec)
         self.assertEqual(record["end_reason"], "bot hung up")
         caller = " ".join(line["text"] for line in record["transcript"] if line["speaker"] == "caller").lower()
         bot = " ".join(line["text"] for line in record["transcript"] if line["speaker"] == "bot").lower()
-        self.assertIn("weather in london", caller)
+        self.assertRegex(caller, SENTENCE)
         self.assertIn("how can i help you", bot)
-        self.assertRegex(bot, r"you said.*weather in london")
+        self.assertRegex(bot, rf"you said.*{SENTENCE}")
         self.assertGreater(record["packets_received"], 500)
         self.assertEqual(record["packets_lost"], 0)
 
