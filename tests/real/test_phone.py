@@ -14,7 +14,6 @@ from tests.need import need
 from tests.real.harness import Baresip, Service
 from tests.real.speech import spoken, transcribed
 
-
 #: the words that carry it: over a telephone line, small ones such as "in" and "and" are easily taken for each other
 SENTENCE = r"\bweather\b.*\blondon\b.*\bnice today\b"
 
