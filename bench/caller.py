@@ -211,6 +211,8 @@ class Load:
                 data, ancillary, _, _ = phone.audio.recvmsg(2048, 64)
             except (BlockingIOError, OSError):
                 return
+            if 192 <= data[1] <= 223:  # RTCP for the phone on the port below
+                continue
             seconds, nanoseconds = _STAMP.unpack(ancillary[0][2])
             at = seconds * 1_000_000_000 + nanoseconds
             sequence = (data[2] << 8) | data[3]
