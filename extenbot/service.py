@@ -159,8 +159,9 @@ class Extenbot(Service):
             sip=[f"{host}:{port}" for host, port in self.sip.addresses],
             web=[str(endpoint) for endpoint in settings.web.listen],
         )
-        # Only now: who is told of a port in use must still be told the password at the next start.
-        self._tell(self.store.seed_demo())
+        if self._screen is not None:
+            # Only now: who is told of a port in use must still be told the password at the next start.
+            self._tell(self._screen, self.store.seed_demo())
 
     async def _stop(self) -> None:
         emptied: Deferred[None] = Deferred()
@@ -276,9 +277,7 @@ class Extenbot(Service):
     def _connection(self) -> Connection:
         return Connection(domain=self.domain, sip_port=self.sip.addresses[0][1], rtp_ports=self.settings.rtp.ports)
 
-    def _tell(self, first: tuple[str, str, Bot] | None) -> None:
-        if self._screen is None:
-            return
+    def _tell(self, screen: TextIO, first: tuple[str, str, Bot] | None) -> None:
         demo = first[2] if first else next((bot for bot in self.store.directory.all() if bot.model == "sandbox"), None)
         port = self.sip.addresses[0][1]
         lines = ["", "extenbot is running. Ctrl-C stops it."]
@@ -292,8 +291,8 @@ class Extenbot(Service):
                 f"  Bot       username {demo.username}, password {demo.password}",
                 f"  Next      register a phone or a PBX trunk with these values and call openai@{self.domain}",
             ]
-        self._screen.write("\n".join([*lines, "", ""]))
-        self._screen.flush()
+        screen.write("\n".join([*lines, "", ""]))
+        screen.flush()
 
     def _web_url(self) -> str:
         endpoint, host = self.settings.web.listen[0], self.settings.web.listen[0].interface

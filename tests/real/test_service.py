@@ -89,7 +89,7 @@ class StartAndStop(SynchronousTestCase):
         self.assertTrue(200 < int(expires[1]) <= 300, contact)
 
     def test_daemon(self) -> None:
-        """As a daemon it writes its pid and its log, answers OPTIONS, and ends when its pid gets SIGTERM."""
+        """As a daemon it writes its pid and its log, makes no account whose password nobody sees, and ends on SIGTERM."""
         folder = new_folder(self)
         sip = free_port(socket.SOCK_DGRAM)
         command = [TWISTD[0], "--pidfile=twistd.pid", "--logfile=twistd.log", "extenbot"]
@@ -100,6 +100,11 @@ class StartAndStop(SynchronousTestCase):
         self.addCleanup(kill, pid)
         caller = Caller(self, sip)
         self.assertEqual(until("an answer to OPTIONS", lambda: options(caller)), 200)
+        listed = subprocess.run(
+            [str(Path(TWISTD[0]).with_name("extenbot")), "account", "list", "--json"],
+            cwd=folder, env=environment, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        self.assertEqual((listed.returncode, listed.stdout.strip()), (0, "[]"))
         os.kill(pid, signal.SIGTERM)
         until("the end", lambda: None if Path(f"/proc/{pid}").exists() else True)
         log = (folder / "twistd.log").read_text()
