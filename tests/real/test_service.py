@@ -89,7 +89,7 @@ class StartAndStop(SynchronousTestCase):
         self.assertTrue(200 < int(expires[1]) <= 300, contact)
 
     def test_daemon(self) -> None:
-        """As a daemon it writes its pid and its log, makes no account whose password nobody sees, and ends on SIGTERM."""
+        """A daemon writes its pid and its log, makes no account whose password nobody sees, and ends on SIGTERM."""
         folder = new_folder(self)
         sip = free_port(socket.SOCK_DGRAM)
         command = [TWISTD[0], "--pidfile=twistd.pid", "--logfile=twistd.log", "extenbot"]
