@@ -14,7 +14,7 @@ create table meta (
     key_check text not null             -- a known word, sealed: tells a wrong key file from the right one
 );
 
-insert into meta (id, schema_version, revision, key_check) values (1, 1, 0, '');
+insert into meta (id, schema_version, revision, key_check) values (1, 2, 0, '');
 
 -- Who may log in.
 create table accounts (
@@ -52,6 +52,13 @@ create table bots (
     welcome text not null,
     transfer_uri text not null,
     enabled boolean not null,
+    -- of a registrant only:
+    auth_id text not null,              -- of the SIP account; empty: the username
+    outbound_proxy text not null,       -- host or host:port; empty: the domain itself
+    port integer not null,              -- of the PBX; 0: as DNS says
+    transport text not null,            -- 'udp'; empty: as DNS says
+    expires integer not null,           -- seconds that a registration is asked for
+    allowed text not null,              -- more addresses that may call, networks separated by blanks
     created double precision not null
 );
 
@@ -101,6 +108,19 @@ create table bindings (
     user_agent text not null,
     registered_at double precision not null,
     primary key (bot_id, position)
+);
+
+-- How it stood with the registration of a bot at its PBX: the last states, the newest has the highest number.
+create table registrations (
+    bot_id text not null references bots (id) on delete cascade,
+    number integer not null,
+    at double precision not null,       -- since when
+    state text not null,                -- registering, registered, refused, unreachable, leaving, off
+    words text not null,                -- why, for people
+    until double precision not null,    -- how long the PBX keeps our contact; 0: it has none
+    next_try double precision not null, -- 0: not known
+    target text not null,               -- where the registrar was reached
+    primary key (bot_id, number)
 );
 
 -- Finished calls. They outlive their bot.

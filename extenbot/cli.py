@@ -34,6 +34,16 @@ _BOT_OPTIONS = {
     "welcome": "what it says first",
     "transfer_uri": "where callers are transferred to, such as sip:100@10.8.0.1",
 }
+_REGISTRANT_OPTIONS = {
+    "auth_id": "the digest username, when the PBX wants another one than the username",
+    "outbound_proxy": "HOST or HOST:PORT that everything for the PBX is sent to",
+    "port": "of the PBX (default: as DNS says, or 5060)",
+    "transport": "udp (default: as DNS says)",
+    "expires": "seconds that a registration is asked for (default: 600)",
+    "allowed": "more addresses or networks that may call, such as '10.8.0.0/24 192.0.2.7'",
+}
+
+_EDITED = (*_BOT_OPTIONS, *_REGISTRANT_OPTIONS, "enabled")
 
 
 class Mistake(ExtenbotError):
@@ -88,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
             )
         for field, meaning in _BOT_OPTIONS.items():
             verb.add_argument(_flag(field), dest=field, help=meaning)
+        at_pbx = verb.add_argument_group("for a registrant")
+        for field, meaning in _REGISTRANT_OPTIONS.items():
+            at_pbx.add_argument(_flag(field), dest=field, help=meaning)
         state = verb.add_mutually_exclusive_group()
         state.add_argument("--enabled", action="store_true", dest="enabled")
         state.add_argument("--disabled", action="store_false", dest="enabled")
@@ -127,6 +140,7 @@ class _Office:
         from extenbot.store.bots import Bots, Functions
         from extenbot.store.calls import Calls
         from extenbot.store.database import Database
+        from extenbot.store.registrations import Registrations
 
         self.settings = settings
         self.given = given
@@ -135,6 +149,7 @@ class _Office:
         self.bots = Bots(self.database)
         self.functions = Functions(self.database)
         self.calls = Calls(self.database)
+        self.registrations = Registrations(self.database)
 
     def say(self, value: Any, *lines: str) -> None:
         for line in [json.dumps(value, indent=2, default=str)] if self.given.get("json") else lines:
@@ -176,12 +191,12 @@ class _Office:
     # -- bots
 
     def bot_add(self) -> None:
-        values = {field: self.given[field] for field in (*_BOT_OPTIONS, "enabled") if field in self.given}
+        values = {field: self.given[field] for field in _EDITED if field in self.given}
         account = self._account(self.given.get("account"))
         self._show(self.bots.add(account.id, values))
 
     def bot_edit(self) -> None:
-        values = {field: self.given[field] for field in (*_BOT_OPTIONS, "enabled") if field in self.given}
+        values = {field: self.given[field] for field in _EDITED if field in self.given}
         bot = self.bots.edit(self._bot(self.given["bot"]).id, values)
         if bot is None:
             raise Mistake(f"There is no bot {self.given['bot']} any more.")
@@ -227,12 +242,18 @@ class _Office:
                 "port": port,
                 "sip_uris": [f"sip:{u}@{domain}" for u in ("openai", "70000000000")],
             }
+        else:
+            shown |= {field: getattr(bot, field) for field in _REGISTRANT_OPTIONS}
+            shown["registration"] = [asdict(state) for state in self.registrations.recent(bot.id)]
         return shown
 
     def _show(self, bot: Bot) -> None:
         told = self._told(bot)
-        lines = [(key, ", ".join(value) if isinstance(value, list) else value) for key, value in told.items()]
-        self.say(told, *(f"{key:<13} {value}" for key, value in lines))
+        history = told.get("registration", ())
+        lines = [(key, value) for key, value in told.items() if key != "registration"]
+        shown = [f"{key:<14} {', '.join(value) if isinstance(value, list) else value}" for key, value in lines]
+        shown += [f"{'registration':<14} {_registration_told(**state)}" for state in history[:5]]
+        self.say(told, *shown)
 
     def _domain(self) -> str:
         from extenbot.net.addresses import outward
@@ -305,6 +326,11 @@ def _call_told(record: CallRecord) -> dict[str, Any]:
 
 def _date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
+
+
+def _registration_told(*, at: float, state: str, words: str, until: float, target: str, **_: object) -> str:
+    parts = [_date(at), state, target, words, f"until {_date(until)}" if until else ""]
+    return "  ".join(part for part in parts if part)
 
 
 def _document(text: str) -> str:

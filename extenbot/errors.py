@@ -58,6 +58,10 @@ class BackendLost(ExtenbotError):
         return 480 if self.cause in self.OWNER else 503
 
 
+class Unlocated(ExtenbotError):
+    """A SIP domain has no address that we can find; the text says why to the bot's owner."""
+
+
 class ToolFailed(ExtenbotError):
     """A function did not work; the text is told to the model."""
 

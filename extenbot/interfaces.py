@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from extenbot.errors import BackendLost
@@ -44,6 +46,24 @@ class Flow(NamedTuple):
     transport: str  # "UDP"; later "TCP", "TLS"
     local: Address
     remote: Address
+
+
+class Target(NamedTuple):
+    """One place to send a request to (RFC 3263 4): `host` is an IP address."""
+
+    transport: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port} ({self.transport})"
+
+
+class Locate(Protocol):
+    """Finds out where a SIP domain is served (RFC 3263)."""
+
+    def __call__(self, host: str, port: int, transport: str) -> Deferred[tuple[Target, ...]]:
+        """The places, best first. Port 0 and an empty transport mean: as DNS says. Fails with `Unlocated`."""
 
 
 class SipTransport(Protocol):
@@ -198,6 +218,13 @@ class Bot:
     transfer_uri: str = ""
     enabled: bool = True
     functions: tuple[Function, ...] = ()
+    # Of a registrant only:
+    auth_id: str = ""  # the digest username; empty: the username
+    outbound_proxy: str = ""  # host or host:port that everything is sent to; empty: the domain itself
+    port: int = 0  # of the domain; 0: as DNS says, 5060 when it says nothing
+    transport: str = ""  # "udp"; empty: as DNS says
+    expires: int = 600  # seconds that a registration is asked for
+    allowed: str = ""  # more addresses that may call, networks separated by blanks
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +361,33 @@ class ITool(Interface):
 
     async def run(function: Function, arguments: Json, context: ToolContext) -> str:
         """What the model shall hear; `ToolFailed` with a sentence when it did not work."""
+
+
+# -- Registrations at PBXs ------------------------------------------------------------
+
+
+class Standing(StrEnum):
+    """How it can stand with a registration."""
+
+    OFF = "off"  # we do not want one, or not any more
+    REGISTERING = "registering"
+    REGISTERED = "registered"
+    REFUSED = "refused"  # the PBX said no; we try again
+    UNREACHABLE = "unreachable"  # nobody said anything; we try again
+    LEAVING = "leaving"  # signing off
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """How it stands with the registration of one bot at its PBX. Times are unix seconds."""
+
+    bot_id: str
+    state: Standing
+    at: float  # since when
+    words: str = ""  # why, for people
+    until: float = 0.0  # how long the PBX keeps our contact; 0: it has none
+    next_try: float = 0.0  # when we ask again; 0: that is not known
+    target: str = ""  # where the registrar was reached, as text
 
 
 # -- Storage ----------------------------------------------------------------------------

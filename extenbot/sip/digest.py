@@ -1,4 +1,5 @@
-"""Digest authentication, both ends (RFC 7616, RFC 8760; RFC 3261 22): SHA-256 and MD5, qop auth.
+"""Digest authentication, both ends (RFC 7616, RFC 8760; RFC 3261 22): SHA-512-256, SHA-256 and MD5,
+qop auth and none.
 
 Nonces hold their time and number, signed, so nothing is kept for a challenge; only a nonce that was used is
 remembered, with its highest count, until it is too old to be used again. Give each process a fresh `key`:
@@ -11,7 +12,7 @@ import hashlib
 import hmac
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from extenbot.errors import Malformed, Refused
@@ -24,7 +25,9 @@ REMEMBERED = 100_000  # used nonces
 _HASHES: Mapping[str, Callable[[bytes], hashlib._Hash]] = {
     "MD5": lambda data: hashlib.md5(data, usedforsecurity=False),
     "SHA-256": hashlib.sha256,
+    "SHA-512-256": lambda data: hashlib.new("sha512_256", data),
 }
+_WEAKEST_FIRST = tuple(_HASHES)
 
 # baresip 1.0 (Debian 12) gives up with ENOSYS when any challenge, in any place, is not MD5; 2.x is not measured.
 _MD5_ONLY = re.compile(r"baresip v[0-2]\.", re.IGNORECASE)
@@ -43,7 +46,7 @@ class Credentials:
     nonce: str
     uri: str
     response: str
-    algorithm: str  # "MD5" or "SHA-256"
+    algorithm: str  # one of _HASHES
     qop: str = ""  # "auth", or empty as before RFC 2617
     cnonce: str = ""
     count: str = ""  # nc, eight hex digits
@@ -81,13 +84,8 @@ def _fields(value: str) -> dict[str, str] | None:
     return {name: grammar.unquote(text or "") for name, text in grammar.params(rest, ",").items()}
 
 
-def answer_challenge(
-    challenge: str, method: str, uri: str, username: str, password: str, cnonce: str, count: int = 1
-) -> str:
-    """The Authorization value for a WWW-Authenticate (or Proxy-Authenticate) value.
-
-    `count` is 1 for a new nonce and grows with each use. `Malformed` when the challenge cannot be met.
-    """
+def _readable(challenge: str) -> tuple[dict[str, str], str, bool]:
+    """The fields, the algorithm and whether qop is auth; `Malformed` when the challenge cannot be met."""
     fields = _fields(challenge)
     if fields is None or not fields.get("nonce") or "realm" not in fields:
         raise Malformed("There is no Digest challenge")
@@ -97,6 +95,36 @@ def answer_challenge(
     offered = [word.strip().lower() for word in fields.get("qop", "").split(",") if word.strip()]
     if offered and "auth" not in offered:
         raise Malformed("This Digest qop is not known here")
+    return fields, algorithm, bool(offered)
+
+
+def strongest(challenges: Iterable[str]) -> str:
+    """The one to answer of those in a 401 or 407 (RFC 8760 2.4); `Malformed` when none can be met."""
+    met: dict[int, str] = {}
+    problem = Malformed("There is no Digest challenge")
+    for challenge in challenges:
+        try:
+            met.setdefault(_WEAKEST_FIRST.index(_readable(challenge)[1]), challenge)
+        except Malformed as error:
+            problem = error
+    if not met:
+        raise problem
+    return met[max(met)]
+
+
+def is_stale(challenge: str) -> bool:
+    """Whether only the nonce was too old, not the password wrong (RFC 7616 3.3)."""
+    return ((_fields(challenge) or {}).get("stale") or "").lower() == "true"
+
+
+def answer_challenge(
+    challenge: str, method: str, uri: str, username: str, password: str, cnonce: str, count: int = 1
+) -> str:
+    """The Authorization value for a WWW-Authenticate (or Proxy-Authenticate) value.
+
+    `count` is 1 for a new nonce and grows with each use. `Malformed` when the challenge cannot be met.
+    """
+    fields, algorithm, auth = _readable(challenge)
     given = Credentials(
         username,
         fields["realm"],
@@ -104,9 +132,9 @@ def answer_challenge(
         uri,
         "",
         algorithm,
-        "auth" if offered else "",
-        cnonce if offered else "",
-        f"{count:08x}" if offered else "",
+        "auth" if auth else "",
+        cnonce if auth else "",
+        f"{count:08x}" if auth else "",
         fields.get("opaque", ""),
     )
     return str(replace(given, response=given.expected(method, password)))

@@ -6,12 +6,13 @@ for every field that is wrong.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import secrets
 import string
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 from extenbot.ai.tools import check_description, check_template
@@ -21,6 +22,8 @@ from extenbot.interfaces import Bot, Function
 T = TypeVar("T")
 
 KINDS = ("registrar", "registrant")
+TRANSPORTS = ("udp",)  # by which a registrant can reach its PBX
+USUAL_EXPIRES = 600  # seconds
 RESERVED = frozenset({"openai", "70000000000"})  # every bot answers to these request users
 LONGEST_INSTRUCTION = 30_000
 LONGEST_WELCOME = 2_000
@@ -128,11 +131,21 @@ def _given_username(text: str) -> str:
     return text
 
 
+def _auth_id(text: str) -> str:
+    text = _line(128)(text)
+    if text and not re.fullmatch(r"[^\s\"\\]+", text):
+        raise ValueError('No spaces and none of " \\, please.')
+    return text
+
+
 def _given_domain(text: str) -> str:
     text = _line(253)(text)
     if not text:
         raise ValueError("A registrant needs the domain of its PBX.")
-    return _domain(text)
+    text = _domain(text)
+    if not re.fullmatch(_HOST, text):
+        raise ValueError("A host name or address; its port has a field of its own.")
+    return text.strip("[]")
 
 
 def _domain(text: str) -> str:
@@ -168,13 +181,56 @@ def _transfer_uri(text: str) -> str:
     return text
 
 
+def _port(text: str) -> int:
+    if not text.strip():
+        return 0
+    return _whole(text, 0, 65535)
+
+
+def _expires(text: str) -> int:
+    return _whole(text, 60, 86400) if text.strip() else USUAL_EXPIRES
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    text = text.strip()
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+        raise ValueError(f"A whole number from {low} to {high}, please.")
+    return int(text)
+
+
+def _transport(text: str) -> str:
+    text = _line(10)(text).lower()
+    if text and text not in TRANSPORTS:
+        raise ValueError(f"Choose {' or '.join(TRANSPORTS)}, or nothing for what DNS says.")
+    return text
+
+
+def _networks(text: str) -> str:
+    """Addresses and networks, separated by blanks or commas, written out."""
+    found = []
+    for word in re.split(r"[\s,]+", text.strip()):
+        if not word:
+            continue
+        try:
+            network = ipaddress.ip_network(word, strict=False)
+        except ValueError:
+            raise ValueError(f"Addresses or networks such as 10.8.0.1 or 10.8.0.0/24, please: not {word!r}.") from None
+        if network.prefixlen == 0:
+            raise ValueError(f"{word} is everybody: then anybody could use the bot.")
+        found.append(str(network))
+    if len(found) > 50:
+        raise ValueError("At most 50 networks, please.")
+    return " ".join(dict.fromkeys(found))
+
+
 class _Reading:
     """Reads fields one after the other and collects what is wrong with them."""
 
     def __init__(self) -> None:
         self.problems: dict[str, str] = {}
 
-    def __call__(self, field: str, read: Callable[[str], str], text: str) -> str:
+    def __call__(self, field: str, read: Callable[[str], T], text: str) -> T:
+        """The value; after a mistake the text, which goes no further."""
         try:
             text.encode()
             return read(text)
@@ -182,7 +238,7 @@ class _Reading:
             self.problems[field] = "This is not readable text."
         except ValueError as error:
             self.problems[field] = str(error)
-        return text
+        return cast(T, text)
 
     def done(self, value: T) -> T:
         if self.problems:
@@ -197,6 +253,10 @@ def checked_bot(bot: Bot) -> Bot:
     """The bot with every field in its settled form; `Invalid` otherwise."""
     read = _Reading()
     registrant = bot.kind == "registrant"
+    if registrant and not str(bot.port).strip("0 "):  # people write domain:port
+        domain, colon, port = bot.domain.strip().rpartition(":")
+        if colon and port.isdigit():
+            bot = replace(bot, domain=domain, port=cast(int, port))
     bot = replace(
         bot,
         name=read("name", _line(100, required=True), bot.name),
@@ -211,6 +271,12 @@ def checked_bot(bot: Bot) -> Bot:
         instruction=read("instruction", _lines(LONGEST_INSTRUCTION), bot.instruction),
         welcome=read("welcome", _lines(LONGEST_WELCOME), bot.welcome),
         transfer_uri=read("transfer_uri", _transfer_uri, bot.transfer_uri),
+        auth_id=read("auth_id", _auth_id, bot.auth_id),
+        outbound_proxy=read("outbound_proxy", _domain, bot.outbound_proxy),
+        port=read("port", _port, str(bot.port)),
+        transport=read("transport", _transport, bot.transport),
+        expires=read("expires", _expires, str(bot.expires)),
+        allowed=read("allowed", _networks, bot.allowed),
     )
     if registrant and not bot.password:
         read.problems.setdefault("password", "A registrant needs the password that its PBX gave out.")

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
-from extenbot.interfaces import Bot, CallRecord
+from extenbot.interfaces import Bot, CallRecord, Registration
 from extenbot.settings import Settings
 from extenbot.sip.registrar import Binding
 from extenbot.store.accounts import Accounts
@@ -24,6 +24,7 @@ from extenbot.store.calls import Calls
 from extenbot.store.database import Database
 from extenbot.store.directory import Directory
 from extenbot.store.fields import new_password
+from extenbot.store.registrations import Registrations
 from extenbot.store.writing import Writing
 
 T = TypeVar("T")
@@ -65,13 +66,26 @@ class SavedBindings:
         self._writing.put(("bindings", username), partial(self._bindings.replace, username, tuple(bindings)))
 
 
+class SavedRegistrations:
+    """What the registrants tell: `save` after each change."""
+
+    def __init__(self, registrations: Registrations, writing: Writing) -> None:
+        self._registrations = registrations
+        self._writing = writing
+
+    def save(self, registration: Registration) -> None:
+        """Does not block. Of two states that follow faster than they are written only the later one is kept."""
+        self._writing.put(("registration", registration.bot_id), partial(self._registrations.write, registration))
+
+
 class Store:
-    """`accounts`, `bots`, `functions` and `calls` block: give their methods to `run` or `change`."""
+    """`accounts`, `bots`, `functions`, `calls` and `registrations` block: give their methods to `run` or `change`."""
 
     accounts: Accounts
     bots: Bots
     functions: Functions
     calls: Calls
+    registrations: Registrations
     directory: Directory
     records: Records
     bindings: SavedBindings
@@ -88,10 +102,12 @@ class Store:
         self.bots = Bots(self._database)
         self.functions = Functions(self._database)
         self.calls = Calls(self._database)
+        self.registrations = Registrations(self._database)
         self.directory = Directory(self._database, self.run, self._reactor)
         self._writing = Writing(self.run, self._reactor)
         self.records = Records(self.calls, self._writing)
         self.bindings = SavedBindings(Bindings(self._database), self._writing)
+        self.saved_registrations = SavedRegistrations(self.registrations, self._writing)
         self.directory.load()
 
     def seed_demo(self) -> tuple[str, str, Bot] | None:

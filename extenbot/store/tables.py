@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -84,6 +84,12 @@ bots = Table(
     _column("welcome", Text),
     _column("transfer_uri", Text),
     _column("enabled", Boolean),
+    _column("auth_id", Text),
+    _column("outbound_proxy", Text),
+    _column("port", Integer),
+    _column("transport", Text),
+    _column("expires", Integer),
+    _column("allowed", Text),
     _column("created", Double),
     CheckConstraint("kind in ('registrar', 'registrant')"),
     Index("bots_account", "account_id"),
@@ -132,6 +138,19 @@ bindings = Table(
     _column("q", Text),
     _column("user_agent", Text),
     _column("registered_at", Double),
+)
+
+registrations = Table(
+    "registrations",
+    metadata,
+    _owned("bot_id", "bots.id", primary_key=True),
+    _column("number", Integer, primary_key=True, autoincrement=False),
+    _column("at", Double),
+    _column("state", Text),
+    _column("words", Text),
+    _column("until", Double),
+    _column("next_try", Double),
+    _column("target", Text),
 )
 
 calls = Table(

@@ -1,0 +1,588 @@
+"""One bot that is a phone of somebody's PBX: it registers there and stays registered (RFC 3261 10.2, RFC 5626).
+
+                 ┌──────── redirected ────────┐
+    off ─start─→ locating ─located─→ registering ─accepted─→ registered
+                 ↑   └─failed─→ waiting ←─failed─┘   ↑────── due ──────┘
+                 └───── due ───────┘
+    any ─stop─→ leaving ─accepted, failed, due─→ off
+
+The registrar's places come from `Locate`, the best first; one that does not answer makes way for the next.
+Each response is read by `Registrant` into one of the inputs, so that the machine has no doubts: `again` is the
+same order with other credentials, times or place. A challenge is answered once, and once more for each stale
+nonce; a nonce is kept and its count grows, so a refresh needs no challenge. When nothing helps we wait as
+RFC 5626 4.5 says, 30 s to 30 min. A binding has one Call-ID for its whole life and a CSeq that grows.
+
+Our Contact holds a user that nobody can guess: who knows it and calls from where the registrar is may talk to
+the bot without a digest. Its host is what the registrar saw (Via received and rport), so it leads through NAT.
+Service-Route (RFC 3608) and Path (RFC 3327) are kept for who sends requests to the PBX.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from automat import TypeMachineBuilder
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from extenbot.errors import Malformed, Unlocated
+from extenbot.interfaces import Address, Bot, Flow, Locate, Registration, SipTransport, Standing, Target, Tokens
+from extenbot.sip import grammar
+from extenbot.sip.digest import answer_challenge, is_stale, strongest
+from extenbot.sip.headers import ALLOW, name_addr
+from extenbot.sip.message import Request, Response
+from extenbot.sip.timers import Timers
+from extenbot.sip.transaction import Transactions
+from extenbot.sip.uri import Uri
+
+FIRST_WAIT = 30.0  # seconds (RFC 5626 4.5)
+LONGEST_WAIT = 1800.0
+FAREWELL = 4.0  # seconds that signing off may take
+EARLIEST, LATEST = 0.75, 0.9  # parts of the granted time after which it is refreshed
+LONGEST_EXPIRES = 7 * 86400
+MOST_TRIES = 8  # requests to one place in one attempt: challenges, 423, 439
+MOST_REDIRECTS = 3
+_CHALLENGES = {401: ("www-authenticate", "authorization"), 407: ("proxy-authenticate", "proxy-authorization")}
+_TRY_NEXT = frozenset({408, 430, 480, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What the PBX's administrator gave out, as far as the registration is concerned."""
+
+    bot_id: str
+    username: str
+    password: str = field(repr=False)
+    auth_id: str
+    domain: str
+    port: int
+    transport: str
+    outbound_proxy: str
+    expires: int
+    allowed: str
+    contact_user: str
+
+    @classmethod
+    def of(cls, bot: Bot, contact_user: str) -> Login:
+        return cls(
+            bot_id=bot.id,
+            username=bot.username,
+            password=bot.password,
+            auth_id=bot.auth_id or bot.username,
+            domain=bot.domain,
+            port=bot.port,
+            transport=bot.transport.upper(),
+            outbound_proxy=bot.outbound_proxy,
+            expires=bot.expires,
+            allowed=bot.allowed,
+            contact_user=contact_user,
+        )
+
+    @property
+    def instance(self) -> str:
+        """The same for a bot at all times (RFC 5626 4.1)."""
+        return f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'extenbot:{self.bot_id}')}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all registrants of this process share."""
+
+    clock: IReactorTime
+    now: Callable[[], float]  # unix seconds
+    tokens: Tokens
+    transactions: Transactions
+    transport: SipTransport
+    locate: Locate
+    keepalive: float  # seconds between two small packets that keep NATs open; 0: none
+
+
+class Inputs(Protocol):
+    """What may happen to a registration."""
+
+    def start(self) -> None:
+        """It is wanted, now."""
+
+    def located(self) -> None:
+        """The places of the registrar are known."""
+
+    def again(self) -> None:
+        """The same once more, in another form or at the next place."""
+
+    def redirected(self) -> None:
+        """Another registrar is to be asked."""
+
+    def accepted(self) -> None:
+        """200."""
+
+    def failed(self, standing: Standing, words: str) -> None:
+        """It did not work at any place."""
+
+    def due(self) -> None:
+        """The time of this state is over."""
+
+    def stop(self) -> None:
+        """It is wanted no more."""
+
+
+def _build() -> Callable[[Registrant], Inputs]:
+    builder = TypeMachineBuilder(Inputs, Registrant)
+    off = builder.state("off")
+    locating = builder.state("locating")  # RFC 3263 4
+    registering = builder.state("registering")  # a REGISTER is under way, the first or a refresh
+    registered = builder.state("registered")
+    waiting = builder.state("waiting")  # RFC 5626 4.5: after a failure
+    leaving = builder.state("leaving")  # RFC 3261 10.2.2
+
+    @off.upon(Inputs.start).to(locating)
+    @waiting.upon(Inputs.start).to(locating)
+    @waiting.upon(Inputs.due).to(locating)
+    def locate(_machine: Inputs, registrant: Registrant) -> None:
+        registrant.attempt()
+        registrant.look_up()
+
+    @registering.upon(Inputs.redirected).to(locating)
+    def follow(_machine: Inputs, registrant: Registrant) -> None:
+        registrant.look_up()
+
+    @registered.upon(Inputs.start).to(registering)
+    @registered.upon(Inputs.due).to(registering)
+    def refresh(_machine: Inputs, registrant: Registrant) -> None:
+        registrant.attempt()
+        registrant.register()
+
+    @locating.upon(Inputs.located).to(registering)
+    @registering.upon(Inputs.again).loop()
+    def register(_machine: Inputs, registrant: Registrant) -> None:
+        registrant.register()
+
+    @registering.upon(Inputs.accepted).to(registered)
+    def hold(machine: Inputs, registrant: Registrant) -> None:
+        registrant.timers.enter((registrant.hold(), machine.due))
+
+    @locating.upon(Inputs.failed).to(waiting)
+    @registering.upon(Inputs.failed).to(waiting)
+    def back_off(machine: Inputs, registrant: Registrant, standing: Standing, words: str) -> None:
+        registrant.timers.enter((registrant.back_off(standing, words), machine.due))
+
+    @locating.upon(Inputs.stop).to(leaving)
+    @registering.upon(Inputs.stop).to(leaving)
+    @registered.upon(Inputs.stop).to(leaving)
+    @waiting.upon(Inputs.stop).to(leaving)
+    def leave(machine: Inputs, registrant: Registrant) -> None:
+        registrant.timers.enter((FAREWELL if registrant.leave() else 0.0, machine.due))
+
+    @leaving.upon(Inputs.again).loop()
+    def sign_off_again(_machine: Inputs, registrant: Registrant) -> None:
+        registrant.sign_off()
+
+    @off.upon(Inputs.stop).loop()
+    @leaving.upon(Inputs.accepted).to(off)
+    @leaving.upon(Inputs.redirected).to(off)
+    @leaving.upon(Inputs.due).to(off)
+    def end(_machine: Inputs, registrant: Registrant) -> None:
+        registrant.end()
+
+    @leaving.upon(Inputs.failed).to(off)
+    def end_unheard(_machine: Inputs, registrant: Registrant, standing: Standing, words: str) -> None:  # noqa: ARG001
+        registrant.end()
+
+    # What is under way already is not begun twice; who leaves does not come back: a new registrant does.
+    for state in (locating, registering, leaving):
+        state.upon(Inputs.start).loop().returns(None)
+    leaving.upon(Inputs.stop).loop().returns(None)
+    return builder.build()
+
+
+class Registrant:
+    """The registration of one bot. `on_changed` is told each new state, `on_left` once after `stop`."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        login: Login,
+        means: Means,
+        on_changed: Callable[[Registration], None],
+        on_left: Callable[[Registrant], None],
+    ) -> None:
+        self.login = login
+        self.registration = Registration(login.bot_id, Standing.OFF, means.now())
+        self.service_route: tuple[str, ...] = ()
+        self.path: tuple[str, ...] = ()
+        self.timers = Timers(means.clock)
+        self._alive = Timers(means.clock)
+        self._means = means
+        self._on_changed = on_changed
+        self._on_left = on_left
+        self._networks = tuple(ipaddress.ip_network(text, strict=False) for text in login.allowed.split())
+        domain = f"[{login.domain}]" if ":" in login.domain else login.domain
+        self._registrar = Uri(domain, None, None, login.port or None)
+        proxy, port = grammar.host_port(login.outbound_proxy) if login.outbound_proxy else ("", None)
+        self._proxy = Uri(proxy, None, None, port, params={"lr": None}) if proxy else None
+        self._aor = Uri.of(login.username, domain)
+        self._call_id, self._tag = means.tokens.text(32), means.tokens.text(16)
+        self._cseq = 0
+        self._expires = login.expires  # what we ask for: grows with 423
+        self._outbound = True  # until a first hop cannot do it (439)
+        self._redirect: Uri | None = None  # another registrar that the PBX has named
+        self._redirects = 0
+        self._search: Deferred[tuple[Target, ...]]
+        self._looking = False
+        self._targets: tuple[Target, ...] = ()
+        self._place = 0  # which of them
+        self._hosts: dict[str, frozenset[str]] = {}  # the addresses of registrar, proxy and redirect
+        self._public: Address | None = None  # how the registrar sees us
+        self._moved = False  # the Contact was corrected since the last refresh
+        self._bound = ""  # the Contact that the registrar has
+        self._asked = ""  # the one in the last REGISTER
+        self._nonces: dict[str, tuple[str, int]] = {}  # challenges and their counts, by header to answer in
+        self._answered: set[str] = set()  # challenges answered in this attempt
+        self._tries = 0
+        self._failures = 0  # in a row
+        self._retry_after = 0.0
+        self._serial = 0  # of the last request: answers to others are too late
+        self._machine = _machine(self)
+
+    def __repr__(self) -> str:
+        return f"<Registrant {self._aor} {self.registration.state}>"
+
+    def start(self) -> None:
+        """Register now, and stay registered."""
+        self._machine.start()
+
+    def stop(self) -> None:
+        """Sign off; `on_left` is called when that is done, at most 4 s later."""
+        self._machine.stop()
+
+    @property
+    def contact(self) -> str:
+        """Our own URI, as the PBX can reach it."""
+        host, port = self._public or self._means.transport.advertised(self._flow)
+        uri = Uri.of(self.login.contact_user, host, port)
+        if self._target.transport != "UDP":
+            uri.params = {"transport": self._target.transport.lower()}
+        return str(uri)
+
+    def trusts(self, host: str) -> bool:
+        """Whether a request from there is the PBX's: its registrar is there, or the owner said so."""
+        if any(host in hosts for hosts in self._hosts.values()):
+            return True
+        return any(ipaddress.ip_address(host) in network for network in self._networks)
+            ipaddress.ip_address(host) in network for network in self._networks
+        )
+
+    # -- What the machine orders --
+
+    def attempt(self) -> None:
+        """A new attempt: what was tried before does not count."""
+        self._answered.clear()
+        self._tries = self._redirects = 0
+        self._retry_after = 0.0
+        if self.registration.state is not Standing.REGISTERED:  # a refresh is no news
+            self._say(Standing.REGISTERING, until=self._still())
+
+    def look_up(self) -> None:
+        """Find the places: of the registrar that we were sent to, the outbound proxy, or the domain."""
+        self.timers.enter()
+        asked = self._redirect or self._proxy or self._registrar
+        if self._proxy:  # the PBX may call from its own address nevertheless
+            self._find(self._registrar, lambda _targets: None, lambda _failure: None)
+        self._looking = True
+        self._search = self._find(asked, self._found, self._lost)
+
+    def _find(
+        self, uri: Uri, found: Callable[[tuple[Target, ...]], None], lost: Callable[[Failure], None]
+    ) -> Deferred[tuple[Target, ...]]:
+        def trust(targets: tuple[Target, ...]) -> None:
+            self._hosts[str(uri)] = frozenset(target.host for target in targets)
+            found(targets)
+
+        transport = (uri.params.get("transport") or "").upper() or self.login.transport
+        search = self._means.locate(uri.address, uri.port or 0, transport)
+        search.addCallbacks(trust, lost)
+        search.addErrback(lambda failure: self.log.failure("A registration fails by our own fault", failure=failure))
+        return search
+
+    def _found(self, targets: tuple[Target, ...]) -> None:
+        self._looking = False
+        if not self._targets or targets[0] != self._target:
+            self._public = None
+        self._targets, self._place = targets, 0
+        self._machine.located()
+
+    def _lost(self, failure: Failure) -> None:
+        if not self._looking:  # given up by us
+            return
+        self._looking = False
+        self._forget_redirect()
+        words = str(failure.value) if failure.check(Unlocated) else "The PBX cannot be looked up."
+        self._machine.failed(Standing.UNREACHABLE, words)
+
+    def register(self) -> None:
+        """Send a REGISTER; a Contact of ours that is no longer right is taken back with it."""
+        self.timers.enter()
+        contact = self._asked = self.contact
+        old = [self._bound] if self._bound not in ("", contact) else []
+        self._send([self._written(contact, self._expires), *(self._written(uri, 0) for uri in old)], self._expires)
+
+    def hold(self) -> float:
+        """We are registered; seconds until the refresh."""
+        self._bound = self._asked
+        self._failures = 0
+        now, granted = self._means.now(), self._granted
+        correct = self.contact != self._bound and not self._moved
+        self._moved = correct
+        wait = 0.0 if correct else granted * self._between(EARLIEST, LATEST)
+        self._say(Standing.REGISTERED, until=now + granted, next_try=now + wait)
+        self._keep_alive()
+        return wait
+
+    def back_off(self, standing: Standing, words: str) -> float:
+        """It did not work; seconds until the next attempt (RFC 5626 4.5).
+
+        A Retry-After is not obeyed the first times: PBXs send long ones while they start.
+        """
+        self._failures += 1
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._failures, 10)) * self._between(0.5, 1.0)
+        if self._failures > 2:
+            wait = max(wait, min(self._retry_after, LONGEST_WAIT))
+        self._nonces.clear()
+        now = self._means.now()
+        until = self._still()
+        if not until:
+            self._alive.enter()
+        self._say(standing, words, until, now + wait)
+        return wait
+
+    def leave(self) -> bool:
+        """Sign off where we may be registered; whether there is such a place."""
+        self._alive.enter()
+        if self._looking:
+            self._looking = False
+            self._search.cancel()
+        self._answered.clear()
+        self._tries = 0
+        self._serial += 1
+        if not self._asked or not self._targets:
+            return False
+        self._say(Standing.LEAVING)
+        self.sign_off()
+        return True
+
+    def sign_off(self) -> None:
+        """Send a REGISTER that takes back all our Contacts."""
+        contacts = dict.fromkeys(uri for uri in (self._bound, self._asked) if uri)
+        self._send([self._written(uri, 0) for uri in contacts], 0)
+
+    def end(self) -> None:
+        self.timers.enter()
+        self._alive.enter()
+        self._serial += 1
+        self._say(Standing.OFF)
+        self._on_left(self)
+
+    # -- Requests --
+
+    @property
+    def _target(self) -> Target:
+        return self._targets[self._place]
+
+    @property
+    def _flow(self) -> Flow:
+        transport, host, port = self._target
+        return Flow(transport, ("", 0), (host, port))
+
+    def _written(self, contact: str, expires: int) -> str:
+        outbound = f";+sip.instance={grammar.quote(self.login.instance)}" + (";reg-id=1" if self._outbound else "")
+        return f"<{contact}>{outbound};expires={expires}"
+
+    def _send(self, contacts: Sequence[str], expires: int) -> None:
+        self._tries += 1
+        self._cseq += 1
+        uri = self._redirect or self._registrar
+        request = Request("REGISTER", uri)
+        if self._proxy and not self._redirect:
+            request.add("route", f"<{self._proxy}>")
+        request.set("from", f"<{self._aor}>;tag={self._tag}")
+        request.set("to", f"<{self._aor}>")
+        request.set("call-id", self._call_id)
+        request.set("cseq", f"{self._cseq} REGISTER")
+        for contact in contacts:
+            request.add("contact", contact)
+        request.set("expires", str(expires))
+        request.set("supported", "path, outbound" if self._outbound else "path")
+        request.set(*ALLOW)
+        request.set("user-agent", "extenbot")
+        for header, (challenge, count) in self._nonces.items():
+            self._nonces[header] = challenge, count + 1
+            login, cnonce = self.login, self._means.tokens.text(16)
+            credentials = answer_challenge(
+                challenge, "REGISTER", str(uri), login.auth_id, login.password, cnonce, count + 1
+            )
+            request.set(header, credentials)
+        serial = self._serial = self._serial + 1
+        self._means.transactions.request(request, self._flow, lambda response: self._responded(serial, response))
+
+    # -- Responses --
+
+    def _responded(self, serial: int, response: Response) -> None:
+        if serial != self._serial:
+            return
+        try:
+            self._read(response)
+        except Malformed as error:
+            self._machine.failed(Standing.REFUSED, f"The PBX's answer cannot be understood: {error}.")
+
+    def _read(self, response: Response) -> None:
+        code = response.code
+        self._learn(response)
+        if code < 300:
+            self._granted = self._granted_by(response)
+            if not self._granted and self.registration.state is not Standing.LEAVING:
+                self._machine.failed(Standing.REFUSED, "The PBX accepted the registration for no time at all.")
+                return
+            self.service_route, self.path = tuple(response.all("service-route")), tuple(response.all("path"))
+            self._machine.accepted()
+        elif self._tries >= MOST_TRIES:
+            self._refused(response)
+        elif code in _CHALLENGES:
+            self._challenged(response)
+        elif code in (301, 302):
+            self._redirected(response)
+        elif code == 423:
+            least = grammar.number(response.first("min-expires") or "", 2**32 - 1)
+            if not self._expires < least <= LONGEST_EXPIRES:
+                raise Malformed("It asks for another time with a Min-Expires that makes no sense")
+            self._expires = least
+            self._machine.again()
+        elif code == 439 and self._outbound:  # RFC 5626 6
+            self._outbound = False
+            self._machine.again()
+        elif code in _TRY_NEXT:
+            self._silent(response)
+        else:
+            self._refused(response)
+
+    def _learn(self, response: Response) -> None:
+        """How the registrar sees us (RFC 3581 4); our own 408 and strange values teach nothing."""
+        via = response.via
+        host, port = (via.params.get("received") or via.host).strip("[]"), via.params.get("rport") or ""
+        if self._target.transport == "UDP" and re.fullmatch(r"[1-9][0-9]{0,4}", port):
+            with suppress(ValueError):  # its host is a name of ours
+                self._public = str(ipaddress.ip_address(host)), int(port)
+
+    def _granted_by(self, response: Response) -> int:
+        """Seconds: what stands at our Contact, else in Expires, else what we asked (RFC 3261 10.2.4)."""
+        contacts = [name_addr(text) for text in response.all("contact") if text != "*"]
+        asked = Uri.read(self._asked)
+        mine = [contact for contact in contacts if contact.uri.same(asked)]
+        mine = mine or [contact for contact in contacts if contact.uri.user == asked.user]  # mended by a NAT-minded PBX
+        stated = mine[0].params.get("expires") if mine else None
+        if stated is None:
+            stated = response.first("expires") or str(self._expires)
+        return min(grammar.number(stated, 2**32 - 1), LONGEST_EXPIRES)
+
+    def _challenged(self, response: Response) -> None:
+        asks, answers = _CHALLENGES[response.code]
+        challenge = strongest(response.all(asks))
+        if answers in self._answered and not is_stale(challenge):
+            words = f"The PBX does not accept the username or password ({response.code} {response.phrase})."
+            self._machine.failed(Standing.REFUSED, words)
+            return
+        self._answered.add(answers)
+        self._nonces[answers] = challenge, 0
+        self._machine.again()
+
+    def _redirected(self, response: Response) -> None:
+        self._redirects += 1
+        contact = name_addr(response.first("contact") or "")
+        if self._redirects > MOST_REDIRECTS or contact.uri.scheme != "sip":
+            raise Malformed("It redirects to nowhere")
+        uri = contact.uri
+        self._redirect = Uri(uri.host, None, None, uri.port, params={k: v for k, v in uri.params.items() if k != "lr"})
+        self._answered.clear()
+        self._machine.redirected()
+
+    def _silent(self, response: Response) -> None:
+        """This place does not serve us now: the next one, when there is one."""
+        self._retry_after = max(self._retry_after, _seconds(response.first("retry-after")))
+        if self.registration.state is not Standing.LEAVING and self._place + 1 < len(self._targets):
+            self._place += 1
+            self._public = None
+            self._tries = 0
+            self._answered.clear()
+            self._machine.again()
+            return
+        self._forget_redirect()
+        if response.code == 408:
+            self._machine.failed(Standing.UNREACHABLE, f"The PBX does not answer at {self._target}.")
+        else:
+            self._refused(response)
+
+    def _refused(self, response: Response) -> None:
+        self._forget_redirect()
+        self._retry_after = max(self._retry_after, _seconds(response.first("retry-after")))
+        self._machine.failed(Standing.REFUSED, f"The PBX refuses: {response.code} {response.phrase}.")
+
+    # -- The rest --
+
+    _granted = 0
+
+    def _forget_redirect(self) -> None:
+        if self._redirect:
+            self._hosts.pop(str(self._redirect), None)
+            self._redirect = None
+
+    def _still(self) -> float:
+        """How long a registration lasts that could not be refreshed; 0 when there is none."""
+        return self.registration.until if self.registration.until > self._means.now() else 0.0
+
+    def _between(self, low: float, high: float) -> float:
+        return low + (high - low) * self._means.tokens.bits(16) / 65535
+
+    def _keep_alive(self) -> None:
+        """A packet that PBXs ignore and NATs count (RFC 5626 3.5.1)."""
+        if seconds := self._means.keepalive:
+            self._alive.enter((seconds, self._say_alive))
+
+    def _say_alive(self) -> None:
+        data = b"\r\n" if self._target.transport == "UDP" else b"\r\n\r\n"
+        self._means.transport.send(data, self._flow)
+        self._keep_alive()
+
+    def _say(self, state: Standing, words: str = "", until: float = 0.0, next_try: float = 0.0) -> None:
+        before = self.registration
+        same = (state, words) == (before.state, before.words)
+        target = str(self._target) if self._targets else ""
+        now = self._means.now()
+        self.registration = Registration(
+            self.login.bot_id, state, before.at if same else now, words, until, next_try, target
+        )
+        if not same and state in (Standing.REGISTERED, Standing.REFUSED, Standing.UNREACHABLE):
+            self.log.info(
+                "{aor} is {state} at {target} {words}",
+                aor=str(self._aor),
+                state=state.value,
+                target=target,
+                words=words,
+            )
+        if replace(self.registration, at=before.at) != before:
+            self._on_changed(self.registration)
+
+
+def _seconds(text: str | None) -> float:
+    """A Retry-After, which may have a comment and parameters (RFC 3261 20.33)."""
+    digits = (text or "").split(";")[0].split("(")[0].strip()
+    return float(digits[:9]) if digits.isascii() and digits.isdigit() else 0.0
+
+
+_machine = _build()
