@@ -53,10 +53,10 @@ create table bots (
     transfer_uri text not null,
     enabled boolean not null,
     -- of a registrant only:
-    auth_id text not null,              -- of the SIP account; empty: the username
-    outbound_proxy text not null,       -- host or host:port; empty: the domain itself
-    port integer not null,              -- of the PBX; 0: as DNS says
-    transport text not null,            -- 'udp'; empty: as DNS says
+    auth_id text not null,              -- of the SIP account, empty: the username
+    outbound_proxy text not null,       -- host or host:port, empty: the domain itself
+    port integer not null,              -- of the PBX, 0: as DNS says
+    transport text not null,            -- 'udp', empty: as DNS says
     expires integer not null,           -- seconds that a registration is asked for
     allowed text not null,              -- more addresses that may call, networks separated by blanks
     created double precision not null
@@ -117,7 +117,7 @@ create table registrations (
     at double precision not null,       -- since when
     state text not null,                -- registering, registered, refused, unreachable, leaving, off
     words text not null,                -- why, for people
-    until double precision not null,    -- how long the PBX keeps our contact; 0: it has none
+    until double precision not null,    -- how long the PBX keeps our contact, 0: it has none
     next_try double precision not null, -- 0: not known
     target text not null,               -- where the registrar was reached
     primary key (bot_id, number)

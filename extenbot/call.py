@@ -173,11 +173,13 @@ class Call:
         around: Surroundings,
         peer: str,
         over: Callable[[Call], None],
+        registration: str = "",
     ) -> None:
+        """`registration` is the address at its PBX that a registrant was called at, else empty."""
         self.id = around.tokens.text(20)
         self.bot = bot
         self.caller = caller_of(request)
-        self.dialled = request.uri.user or ""
+        self.dialled = (request.to if registration else request).uri.user or ""  # a registrant's Contact is no name
         self.peer = peer
         self.started = around.now()
         self.answered: float | None = None
@@ -198,7 +200,8 @@ class Call:
         self._agreed = sdp.agree(self._offer) if self._offer else OURS
         self._line = Line(around.clock, around.pacer, around.tokens, self._agreed, _unheard, self._digit)
         order = self._order()
-        self.journal.happened("invited", caller=self.caller.number, dialled=self.dialled, peer=peer)
+        came = {"registration": registration} if registration else {}
+        self.journal.happened("invited", caller=self.caller.number, dialled=self.dialled, peer=peer, **came)
         with ExitStack() as undo:
             undo.callback(self._inputs.failed)
             self._port = around.ports.open(self._line, peer.rpartition(":")[0])

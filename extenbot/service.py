@@ -36,6 +36,7 @@ from extenbot.interfaces import (
     IVoiceBackend,
     Json,
     Playout,
+    Registration,
     ToolContext,
     Voice,
     VoiceListener,
@@ -44,12 +45,15 @@ from extenbot.interfaces import (
 )
 from extenbot.media.pacer import Pacer
 from extenbot.net.addresses import ANY, listening_error, outward
+from extenbot.net.resolve import Resolver, system_names
 from extenbot.net.rtp import RtpPool
 from extenbot.net.udp import SipSockets
 from extenbot.net.websocket import WebSockets
 from extenbot.sandbox.server import Sandbox
 from extenbot.settings import Endpoint, Settings
 from extenbot.sip.digest import Challenger
+from extenbot.sip.registrant import Means
+from extenbot.sip.registrants import Registrants
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.session import Sessions
 from extenbot.sip.transaction import Transactions
@@ -127,6 +131,19 @@ class Extenbot(Service):
         self.registrar.restore(chain.from_iterable(self.store.bindings.load().values()))
         self.registrar.on_changed = self.store.bindings.save
         self.transactions = Transactions(reactor, self.sip, tokens)
+        families = sorted({6 if ":" in endpoint.interface else 4 for endpoint in settings.sip.listen})
+        self.registrants = Registrants(
+            Means(
+                clock=reactor,
+                now=time.time,
+                tokens=tokens,
+                transactions=self.transactions,
+                transport=self.sip,
+                locate=Resolver(system_names(reactor), tokens, ("UDP",), families).locate,
+                keepalive=settings.sip.keepalive,
+            ),
+            self.store.saved_registrations.save,
+        )
         self.switch = Switch(
             around=around,
             transport=self.sip,
@@ -136,6 +153,7 @@ class Extenbot(Service):
             registrar=self.registrar,
             directory=self.store.directory,
             limits=settings.limits,
+            registrants=self.registrants,
         )
         self.transactions.user = self.switch
         self.store.directory.on_changed = self._bots_changed
@@ -147,7 +165,9 @@ class Extenbot(Service):
         # SIP first of those that may be in use: its port is the one an operator cares about.
         for endpoint in settings.sip.listen:
             self.sip.listen(endpoint, self.transactions.received)
-        pages = PagesSite(site(self.store, settings, self._connection(), self.registrar.bindings))
+        pages = PagesSite(
+            site(self.store, settings, self._connection(), self.registrar.bindings, self.registrants.state)
+        )
         for endpoint in settings.web.listen:
             self._listen_tcp(endpoint, pages)
         if settings.console.authorized_keys is not None:
@@ -159,6 +179,8 @@ class Extenbot(Service):
             sip=[f"{host}:{port}" for host, port in self.sip.addresses],
             web=[str(endpoint) for endpoint in settings.web.listen],
         )
+        for bot in self.store.directory.all():
+            self.registrants.set(bot.id, bot)
         if self._screen is not None:
             # Only now: who is told of a port in use must still be told the password at the next start.
             self._tell(self._screen, self.store.seed_demo())
@@ -167,7 +189,7 @@ class Extenbot(Service):
         emptied: Deferred[None] = Deferred()
         self.switch.close("service stopped", lambda: emptied.callback(None))
         emptied.addTimeout(STOP_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
-        await emptied
+        await DeferredList([emptied, self.registrants.stop()])
         self.transactions.stop()
         self.registrar.stop()
         await DeferredList([*(port.stopListening() for port in self._ports), *self.sip.close(), self.sandbox.stop()])
@@ -231,6 +253,10 @@ class Extenbot(Service):
     def _bots_changed(self, changes: Sequence[Change]) -> None:
         bots = (bot for change in changes for bot in change if bot is not None)
         self.switch.changed({bot.username for bot in bots})
+        for before, after in changes:
+            known = after or before
+            if known is not None:
+                self.registrants.set(known.id, after)
 
     def _names(self) -> dict[str, Any]:
         """What the console offers beside Python itself."""
@@ -258,10 +284,15 @@ class Extenbot(Service):
             """Who is registered."""
             return list(self.registrar.all())
 
+        def registrations() -> list[Registration]:
+            """How it stands with the registrations at PBXs."""
+            return list(self.registrants.all())
+
         return {
             "calls": Listing(calls),
             "bots": Listing(bots),
             "bindings": Listing(bindings),
+            "registrations": Listing(registrations),
             "settings": self.settings,
             "hang_up": hang_up,
             "service": self,

@@ -175,6 +175,9 @@ class Sip:
     expires: int = _setting(3600, _whole(60, 86400), "longest time a registration lasts, seconds")
     min_expires: int = _setting(60, _whole(1, 3600), "shortest registration accepted, seconds (else 423)")
     nonce_life: int = _setting(300, _whole(10, 86400), "how long a digest nonce is good, seconds")
+    keepalive: float = _setting(
+        30.0, _seconds(0, 3600), "a registrant keeps its way through NAT open so often, seconds; 0: never"
+    )
 
 
 @dataclass(frozen=True, slots=True)

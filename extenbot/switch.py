@@ -2,7 +2,8 @@
 
 Everything that reaches us is for us, whatever host name the PBX wrote: we are no proxy.
 In registrar mode every INVITE is challenged, whatever its From, Contact or source, and
-the digest username names the bot (product.md 2). Whoever fails gets the answer from
+the digest username names the bot (product.md 2). A bot of registrant mode is reached at
+the Contact that it registered, from its own PBX only. Whoever fails gets the answer from
 here; whoever is let in gets a `Call`.
 """
 
@@ -18,8 +19,10 @@ from extenbot.errors import Refused, Remote
 from extenbot.interfaces import Bot, Directory, Flow, SipTransport
 from extenbot.settings import Limits
 from extenbot.sip.digest import Challenger
-from extenbot.sip.headers import ALLOW, CAPABILITIES
+from extenbot.sip.headers import ALLOW, CAPABILITIES, METHODS
 from extenbot.sip.message import Request
+from extenbot.sip.registrant import Registrant
+from extenbot.sip.registrants import Registrants
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.session import Session, Sessions
 from extenbot.sip.transaction import ServerTransaction, Transactions
@@ -44,6 +47,7 @@ class Switch:
         registrar: Registrar,
         directory: Directory,
         limits: Limits,
+        registrants: Registrants,
     ) -> None:
         self._around = around
         self._transport = transport
@@ -53,6 +57,7 @@ class Switch:
         self._registrar = registrar
         self._directory = directory
         self._limits = limits
+        self._registrants = registrants
         self._calls: dict[str, Call] = {}
         self._of_bot: Counter[str] = Counter()
         self._open = True
@@ -74,6 +79,8 @@ class Switch:
             raise Refused(481, "Call/Transaction Does Not Exist")
         elif request.uri.scheme not in ("sip", "sips"):
             raise Refused(416, "Unsupported URI Scheme")
+        elif registrant := self._registrants.of(request, transaction.flow.remote[0]):
+            self._came_from_pbx(request, transaction, registrant)
         elif request.method == "INVITE":
             self._invited(request, transaction)
         elif request.method == "REGISTER":
@@ -104,21 +111,43 @@ class Switch:
         bot = self._directory.by_username(self._challenger.check(request, password_of))
         if bot is None:  # removed this very moment
             raise Refused(404, "Not Found")
-        if not bot.enabled:
-            raise Refused(480, "Temporarily Unavailable", [("Reason", 'SIP;cause=480;text="the bot is disabled"')])
+        _check_enabled(bot)
         return bot
+
+    def _came_from_pbx(self, request: Request, transaction: ServerTransaction, registrant: Registrant) -> None:
+        """To a Contact that a bot has registered, from the PBX that it is registered at: no digest is needed."""
+        if request.method == "INVITE":
+            bot = self._directory.by_id(registrant.login.bot_id)
+            if bot is None:  # removed this very moment
+                raise Refused(404, "Not Found")
+            _check_enabled(bot)
+            self._call(request, transaction, bot, registrant.contact, str(registrant.aor))
+        elif request.method == "OPTIONS" or _is_message_summary(request):
+            transaction.answer(200, headers=CAPABILITIES)
+        elif request.method == "NOTIFY":
+            raise Refused(489, "Bad Event", [("Allow-Events", "message-summary")])
+        elif request.method in METHODS:
+            raise Refused(481, "Call/Transaction Does Not Exist")
+        else:
+            raise Refused(405, "Method Not Allowed", [ALLOW])
 
     def _invited(self, request: Request, transaction: ServerTransaction) -> None:
         bot = self._authenticated(request)
         if request.uri.user not in ANY_BOT and request.uri.user != bot.username:
             raise Refused(404, "Not Found")
+        contact = Uri.of(bot.username, *self._transport.advertised(transaction.flow))
+        self._call(request, transaction, bot, str(contact))
+
+    def _call(
+        self, request: Request, transaction: ServerTransaction, bot: Bot, contact: str, registration: str = ""
+    ) -> None:
+        """Begin a call; `registration` is the address at the PBX that it came to, for a registrant."""
         self._admit(bot)
         around, flow = self._around, transaction.flow
-        contact = str(Uri.of(bot.username, *self._transport.advertised(flow)))
         session = Session(self._transactions, transaction, self._sessions, contact, around.clock, around.tokens)
         peer = f"{flow.remote[0]}:{flow.remote[1]}"
         try:
-            call = Call(request, session, bot, around, peer, self._over)
+            call = Call(request, session, bot, around, peer, self._over, registration)
         except (Remote, Refused) as error:
             session.refuse(error.code, "", getattr(error, "headers", ()))
             return
@@ -169,3 +198,14 @@ class Switch:
             self._emptied = emptied
         else:
             emptied()
+
+
+def _check_enabled(bot: Bot) -> None:
+    if not bot.enabled:
+        raise Refused(480, "Temporarily Unavailable", [("Reason", 'SIP;cause=480;text="the bot is disabled"')])
+
+
+def _is_message_summary(request: Request) -> bool:
+    """The count of voice messages that a PBX tells each phone, asked or not (RFC 3842)."""
+    event = (request.first("event") or "").split(";")[0].strip().lower()
+    return request.method == "NOTIFY" and event == "message-summary"

@@ -16,7 +16,7 @@ from functools import cache
 from math import cos, pi, sqrt
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
@@ -31,7 +31,9 @@ from extenbot.interfaces import (
     Json,
     LinkListener,
     Playout,
+    Registration,
     RtpReceiver,
+    Target,
     ToolContext,
     Voice,
     VoiceListener,
@@ -47,6 +49,8 @@ from extenbot.sandbox.scripted import ScriptSession
 from extenbot.settings import Limits
 from extenbot.sip.digest import Challenger, answer_challenge
 from extenbot.sip.message import Request, Response, read
+from extenbot.sip.registrant import Means
+from extenbot.sip.registrants import Registrants
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.session import Sessions
 from extenbot.sip.transaction import Transactions
@@ -236,6 +240,9 @@ class World:
         self.transactions = Transactions(self.clock, self, self.tokens)
         self.sessions = Sessions()
         self.registrar = Registrar(self.clock, self.now, 3600, 60)
+        means = Means(self.clock, self.now, self.tokens, self.transactions, self, self.locate, keepalive=30)
+        self.registrations: list[Registration] = []
+        self.registrants = Registrants(means, self.registrations.append)
         self.switch = Switch(
             around=Surroundings(
                 clock=self.clock,
@@ -255,8 +262,13 @@ class World:
             registrar=self.registrar,
             directory=self,
             limits=limits,
+            registrants=self.registrants,
         )
         self.transactions.user = self.switch
+
+    def locate(self, host: str, port: int, transport: str) -> Deferred[tuple[Target, ...]]:
+        """A PBX's domain is its address here."""
+        return succeed((Target(transport or "UDP", host, port or 5060),))
 
     def now(self) -> float:
         return EPOCH + self.clock.seconds()

@@ -76,8 +76,8 @@ class SipSockets:
     def advertised(self, flow: Flow) -> Address:
         """Our host and port as the other end of `flow` should write them."""
         host, port = flow.local
-        if port == 0 and self._sockets:
-            port = next(iter(self._sockets))[1]
+        if flow.local not in self._sockets and self._sockets:  # as in `send`
+            host, port = next(iter(self._sockets))
         if self._advertise:
             return self._advertise, port
         return (local_toward(flow.remote[0]) if host in ANY else host), port

@@ -228,7 +228,7 @@ class Registrant:
         self._registrar = Uri(domain, None, None, login.port or None)
         proxy, port = grammar.host_port(login.outbound_proxy) if login.outbound_proxy else ("", None)
         self._proxy = Uri(proxy, None, None, port, params={"lr": None}) if proxy else None
-        self._aor = Uri.of(login.username, domain)
+        self.aor = Uri.of(login.username, domain)
         self._call_id, self._tag = means.tokens.text(32), means.tokens.text(16)
         self._cseq = 0
         self._expires = login.expires  # what we ask for: grows with 423
@@ -253,7 +253,7 @@ class Registrant:
         self._machine = _machine(self)
 
     def __repr__(self) -> str:
-        return f"<Registrant {self._aor} {self.registration.state}>"
+        return f"<Registrant {self.aor} {self.registration.state}>"
 
     def start(self) -> None:
         """Register now, and stay registered."""
@@ -277,8 +277,6 @@ class Registrant:
         if any(host in hosts for hosts in self._hosts.values()):
             return True
         return any(ipaddress.ip_address(host) in network for network in self._networks)
-            ipaddress.ip_address(host) in network for network in self._networks
-        )
 
     # -- What the machine orders --
 
@@ -412,8 +410,8 @@ class Registrant:
         request = Request("REGISTER", uri)
         if self._proxy and not self._redirect:
             request.add("route", f"<{self._proxy}>")
-        request.set("from", f"<{self._aor}>;tag={self._tag}")
-        request.set("to", f"<{self._aor}>")
+        request.set("from", f"<{self.aor}>;tag={self._tag}")
+        request.set("to", f"<{self.aor}>")
         request.set("call-id", self._call_id)
         request.set("cseq", f"{self._cseq} REGISTER")
         for contact in contacts:
@@ -570,7 +568,7 @@ class Registrant:
         if not same and state in (Standing.REGISTERED, Standing.REFUSED, Standing.UNREACHABLE):
             self.log.info(
                 "{aor} is {state} at {target} {words}",
-                aor=str(self._aor),
+                aor=str(self.aor),
                 state=state.value,
                 target=target,
                 words=words,

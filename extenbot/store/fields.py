@@ -131,6 +131,14 @@ def _given_username(text: str) -> str:
     return text
 
 
+def _proxy(text: str) -> str:
+    text = _domain(text)
+    port = text.rpartition("]")[2].partition(":")[2]
+    if port and not 0 < int(port) < 65536:
+        raise ValueError("A port is a number from 1 to 65535.")
+    return text
+
+
 def _auth_id(text: str) -> str:
     text = _line(128)(text)
     if text and not re.fullmatch(r"[^\s\"\\]+", text):
@@ -272,7 +280,7 @@ def checked_bot(bot: Bot) -> Bot:
         welcome=read("welcome", _lines(LONGEST_WELCOME), bot.welcome),
         transfer_uri=read("transfer_uri", _transfer_uri, bot.transfer_uri),
         auth_id=read("auth_id", _auth_id, bot.auth_id),
-        outbound_proxy=read("outbound_proxy", _domain, bot.outbound_proxy),
+        outbound_proxy=read("outbound_proxy", _proxy, bot.outbound_proxy),
         port=read("port", _port, str(bot.port)),
         transport=read("transport", _transport, bot.transport),
         expires=read("expires", _expires, str(bot.expires)),

@@ -31,13 +31,13 @@ class Registrations:
         with self._database.write() as connection:
             if connection.execute(select(tables.bots.c.id).where(tables.bots.c.id == bot_id)).first() is None:
                 return
-            newest = connection.execute(
-                select(table).where(table.c.bot_id == bot_id).order_by(table.c.number.desc()).limit(1)
-            ).first()
-            number = newest.number + 1 if newest else 1
-            if newest and (newest.state in _PASSING or (newest.state, newest.at) == (row["state"], registration.at)):
-                number = newest.number
-            # One statement for both rewriting and forgetting what is too old.
+            last = connection.execute(
+                select(table).where(table.c.bot_id == bot_id).order_by(table.c.number.desc()).limit(2)
+            ).all()
+            last = [old for old in last if old.state not in _PASSING]
+            number = last[0].number + 1 if last else 1
+            if last and (last[0].state, last[0].words) == (row["state"], row["words"]):  # a refresh, or refused again
+                number, row["at"] = last[0].number, last[0].at
             connection.execute(
                 delete(table).where(
                     table.c.bot_id == bot_id, (table.c.number >= number) | (table.c.number <= number - KEPT)

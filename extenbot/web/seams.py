@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from extenbot.interfaces import Bot, CallRecord, Flow
+from extenbot.interfaces import Bot, CallRecord, Flow, Registration
 
 T = TypeVar("T")
 
@@ -81,6 +81,10 @@ class Calls(Protocol):
     def get(self, call_id: str, account_id: str | None = None) -> CallRecord | None: ...
 
 
+class Registrations(Protocol):
+    def recent(self, bot_id: str, limit: int) -> Sequence[Registration]: ...
+
+
 class Store(Protocol):
     """Everything in it blocks: the pages go through `run`, or `change` where bots change."""
 
@@ -92,6 +96,9 @@ class Store(Protocol):
 
     @property
     def calls(self) -> Calls: ...
+
+    @property
+    def registrations(self) -> Registrations: ...
 
     def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Deferred[T]: ...
 

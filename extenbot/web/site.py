@@ -19,7 +19,7 @@ from twisted.web.server import Site
 from werkzeug.exceptions import HTTPException
 
 from extenbot.errors import Invalid
-from extenbot.interfaces import Bot
+from extenbot.interfaces import Bot, Registration, Standing
 from extenbot.settings import Settings
 from extenbot.web.guides import guides, host, values
 from extenbot.web.seams import Account, Binding, Connection, Store
@@ -32,6 +32,7 @@ P = ParamSpec("P")
 SESSION_COOKIE_LIFE = 14 * 86400
 CALLS_A_PAGE = 50
 CALLS_OF_A_BOT = 10
+STATES_OF_A_BOT = 10
 _TEXTS = (
     "name",
     "kind",
@@ -43,7 +44,21 @@ _TEXTS = (
     "instruction",
     "welcome",
     "transfer_uri",
+    "auth_id",
+    "outbound_proxy",
+    "port",
+    "transport",
+    "expires",
+    "allowed",
 )
+_STANDING = {  # as (colour, words)
+    Standing.OFF: ("off", "Not registered"),
+    Standing.REGISTERING: ("waiting", "Registering at the PBX"),
+    Standing.REGISTERED: ("good", "Registered at the PBX"),
+    Standing.REFUSED: ("bad", "Refused by the PBX"),
+    Standing.UNREACHABLE: ("bad", "The PBX cannot be reached"),
+    Standing.LEAVING: ("waiting", "Signing off"),
+}
 _SECRETS = ("password", "token")
 
 _HEADERS = {
@@ -64,10 +79,14 @@ def site(
     settings: Settings,
     connection: Connection,
     registered: Callable[[str], Sequence[Binding]],
+    registration: Callable[[str], Registration | None],
     now: Callable[[], float] = time.time,
 ) -> Resource:
-    """All pages. `registered` gives the contacts of the bot with that username, now."""
-    return _Guarded(Pages(store, settings, connection, registered, now).app.resource(), settings)
+    """All pages. `registered` gives the contacts of the bot with that username, now.
+
+    `registration` tells how it stands with that of the registrant with that id.
+    """
+    return _Guarded(Pages(store, settings, connection, registered, registration, now).app.resource(), settings)
 
 
 class PagesSite(Site):
@@ -169,12 +188,14 @@ class Pages:
         settings: Settings,
         connection: Connection,
         registered: Callable[[str], Sequence[Binding]],
+        registration: Callable[[str], Registration | None],
         now: Callable[[], float],
     ) -> None:
         self._store = store
         self._sign_up = settings.web.sign_up
         self._connection = connection
         self._registered = registered
+        self._registration = registration
         self._cookies = Cookies(settings.web.url.startswith("https:"))
         self._throttle = Throttle(now)
         # Hashing takes its time: a flood of logins must leave threads for calls and bots.
@@ -337,7 +358,8 @@ class Pages:
         if not bot.enabled:
             return "off", "Switched off"
         if bot.kind == "registrant":
-            return "quiet", "Registers to your PBX"
+            registration = self._registration(bot.id)
+            return _STANDING[registration.state if registration else Standing.REGISTERING]
         count = len(self._registered(bot.username))
         if not count:
             return "waiting", "No PBX registered"
@@ -346,7 +368,7 @@ class Pages:
     @app.route("/settings/bots/new", methods=["GET"])
     @own_page
     async def new_bot(self, visit: Visit, _account: Account) -> bytes:
-        fresh = dict.fromkeys(_TEXTS, "") | {"kind": "registrar", "enabled": "on", "model": "sandbox"}
+        fresh = dict.fromkeys(_TEXTS, "") | {"expires": "600", "kind": "registrar", "enabled": "on", "model": "sandbox"}
         return self._bot_form(visit, None, fresh)
 
     @app.route("/settings/bots/new", methods=["POST"])
@@ -363,6 +385,7 @@ class Pages:
     async def bot(self, visit: Visit, account: Account, bot_id: str) -> bytes:
         bot = await self._own(bot_id, account)
         calls = await self._store.run(self._store.calls.recent, account.id, bot.id, CALLS_OF_A_BOT)
+        history = await self._store.run(self._store.registrations.recent, bot.id, STATES_OF_A_BOT)
         return self.show(
             visit,
             "bot.html",
@@ -370,6 +393,9 @@ class Pages:
             bot=bot,
             state=self._state(bot),
             bindings=self._registered(bot.username) if bot.kind == "registrar" else (),
+            registration=self._registration(bot.id),
+            history=history if bot.kind == "registrant" else (),
+            standing=_STANDING,
             values=values(bot, self._connection),
             guides=guides(bot, self._connection),
             domain=host(self._connection.domain),
@@ -380,7 +406,8 @@ class Pages:
     @own_page
     async def bot_to_edit(self, visit: Visit, account: Account, bot_id: str) -> bytes:
         bot = await self._own(bot_id, account)
-        shown = {field: getattr(bot, field) for field in _TEXTS} | ({"enabled": "on"} if bot.enabled else {})
+        shown = {field: str(getattr(bot, field)) for field in _TEXTS} | ({"enabled": "on"} if bot.enabled else {})
+        shown["port"] = str(bot.port or "")
         return self._bot_form(visit, bot, shown)
 
     @app.route("/settings/bots/<bot_id>/edit", methods=["POST"])

@@ -15,6 +15,7 @@ from extenbot.store import keys
 from extenbot.store.accounts import Accounts
 from extenbot.store.bots import Bots
 from extenbot.store.database import Database
+from extenbot.store.tables import SCHEMA_VERSION
 from tests.store.inline import new_folder
 
 
@@ -65,7 +66,7 @@ class Opening(SynchronousTestCase):
     def test_other_version(self) -> None:
         """A database of a newer or older extenbot is left alone."""
         self.open().close()
-        for version, word in ((2, "newer"), (0, "old")):
+        for version, word in ((SCHEMA_VERSION + 1, "newer"), (SCHEMA_VERSION - 1, "old")):
             with sqlite3.connect(self.settings.data / "extenbot.sqlite3") as raw:
                 raw.execute("update meta set schema_version = ?", (version,))
             raw.close()

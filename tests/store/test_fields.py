@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from extenbot.interfaces import Bot, Function
 from extenbot.store import fields
 
 GOOD = Bot(id="1", account_id="a", name="Ada", kind="registrar", username="1000000001", password="long-enough")
-OUT = replace(GOOD, kind="registrant", domain="pbx.example.org:5080", username="100", password="x")
+OUT = replace(GOOD, kind="registrant", domain="pbx.example.org", username="100", password="x", port=5080)
 
 
 class Fields(SynchronousTestCase):
@@ -26,6 +27,25 @@ class Fields(SynchronousTestCase):
         """A plain bot of each kind is taken as it is."""
         self.assertEqual(fields.checked_bot(GOOD), GOOD)
         self.assertEqual(fields.checked_bot(OUT), OUT)
+
+    def test_registrant(self) -> None:
+        """What a registrant has beside a login: a port behind the domain, networks, an empty expiry and port."""
+        form: dict[str, Any] = {"port": "", "expires": "", "domain": "PBX.example.org:5081", "transport": "UDP"}
+        bot = fields.checked_bot(replace(OUT, **form, allowed="10.8.0.1, 10.9.0.5/16 2001:db8::1"))
+        self.assertEqual((bot.domain, bot.port, bot.expires, bot.transport), ("pbx.example.org", 5081, 600, "udp"))
+        self.assertEqual(bot.allowed, "10.8.0.1/32 10.9.0.0/16 2001:db8::1/128")
+        self.assertEqual(fields.checked_bot(bot), bot)
+        wrong: dict[str, Any] = {
+            "auth_id": "a b",
+            "outbound_proxy": "two hosts",
+            "port": "70000",
+            "transport": "carrier pigeon",
+            "expires": "5",
+            "allowed": "0.0.0.0/0",
+        }
+        self.assertEqual(self.problems(replace(OUT, **wrong)).keys(), wrong.keys())
+        self.assertIn("everybody", self.problems(replace(OUT, allowed="::/0"))["allowed"])
+        self.assertIn("port", self.problems(replace(OUT, outbound_proxy="edge.example:99999"))["outbound_proxy"])
 
     def test_settled_form(self) -> None:
         """Spaces around, Windows line ends and capitals in a domain do not matter."""

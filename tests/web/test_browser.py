@@ -42,7 +42,9 @@ class InABrowser(TestCase):
         self.folder = tempfile.TemporaryDirectory(prefix="extenbot-")
         self.store = Store(Settings(data=Path(self.folder.name)), reactor)
         self.store.open()
-        pages = site(self.store, Settings(), Connection("voice.example.org"), lambda _username: [BINDING])
+        pages = site(
+            self.store, Settings(), Connection("voice.example.org"), lambda _username: [BINDING], lambda _id: None
+        )
         listen: Any = reactor.listenTCP
         self.port = listen(0, PagesSite(pages), interface="127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port.getHost().port}"

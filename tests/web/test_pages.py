@@ -9,6 +9,7 @@ from passlib.hash import argon2
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.interfaces import Registration
 from extenbot.settings import Settings, Web
 from extenbot.store import accounts
 from extenbot.web.guides import values
@@ -33,11 +34,13 @@ class Pages(SynchronousTestCase):
         self.store = open_store(new_folder(self), self.reactor, self.pool)
         self.addCleanup(self.store.close)
         self.bindings: dict[str, list[Any]] = {}
+        self.registrations: dict[str, Registration] = {}
         self.resource = site(
             self.store,
             Settings(web=self.web),
             Connection("voice.example.org", 5070, range(20000, 30001)),
             lambda username: self.bindings.get(username, []),
+            self.registrations.get,
             self.reactor.seconds,
         )
         self.browser = Browser(self.resource)
