@@ -16,6 +16,7 @@ from extenbot.interfaces import CallLog, Playout, Voice, VoiceListener, VoiceOrd
 from extenbot.sandbox.script import read
 from extenbot.settings import Limits
 from extenbot.sip.message import Response
+from extenbot.sip.registrants import contact_user
 from extenbot.sip.session import Session
 from tests.memory import BOT, PBX, Caller, Fault, World, bot, offer
 
@@ -236,6 +237,74 @@ class Registering(Case):
                 self.world.bots["eva"] = change
             self.world.switch.changed({"eva", "never-seen"})
             self.assertEqual(len(self.world.registrar.all()), count, change)
+
+
+class FromItsPbx(Case):
+    """A bot that is registered at the PBX 192.0.2.10, which knows its Contact."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.bot = replace(REGISTRANT, domain="192.0.2.10")
+        self.world.bots[self.bot.username] = self.bot
+        self.world.registrants.set(self.bot.id, self.bot)
+        self.addCleanup(self.world.registrants.stop)
+        self.uri = f"sip:{contact_user(self.bot)}@192.0.2.1"
+
+    def comes(self, method: str, *, number: int = 0, host: str = "192.0.2.10", headers: str = "") -> Caller:
+        caller = Caller(self.world, number=number)
+        caller.address = (host, 5060 + number)
+        self.world.phones[caller.address] = caller
+        caller.uri = self.uri
+        caller._authorization = "none"
+        if method == "INVITE":
+            caller.invite(headers=headers)
+        else:
+            caller.send(method, headers=headers)
+        self.world.run(0.1)
+        return caller
+
+    def test_call(self) -> None:
+        """An INVITE to the Contact is answered without a digest, and the call belongs to that registration."""
+        caller = self.comes("INVITE")
+        self.assertEqual(caller.codes[-1], 200)
+        self.assertNotIn(401, caller.codes)
+        [call] = self.world.switch.calls
+        self.assertEqual(call.bot, self.bot)
+        self.assertEqual(call.journal.events[0].fields["registration"], "sip:trunk@192.0.2.10")
+        self.assertIn(contact_user(self.bot), caller.last.first("contact") or "")
+
+    def test_from_elsewhere(self) -> None:
+        """From any other address it is 403, whatever the method."""
+        for number, method in enumerate(("INVITE", "OPTIONS", "NOTIFY")):
+            caller = self.comes(method, number=number, host="198.51.100.7")
+            self.assertEqual([answer.code for answer in caller.answers][-1], 403, method)
+        self.assertEqual(self.world.switch.calls, ())
+
+    def test_allowed(self) -> None:
+        """An address that the owner allowed may call as well."""
+        allowed = replace(self.bot, allowed="198.51.100.0/24")
+        self.world.bots[self.bot.username] = allowed
+        self.world.registrants.set(allowed.id, allowed)
+        self.world.run(5)
+        self.assertEqual(self.comes("INVITE", host="198.51.100.7").codes[-1], 200)
+
+    def test_disabled(self) -> None:
+        """A bot that was just switched off is 480 until the PBX has let it go."""
+        self.world.bots[self.bot.username] = replace(self.bot, enabled=False)
+        self.assertEqual(set(self.comes("INVITE").codes), {480})
+
+    def test_others(self) -> None:
+        """OPTIONS and the count of voice messages get 200; what else comes is told what it is."""
+        for number, (method, headers, code) in enumerate(
+            (
+                ("OPTIONS", "", 200),
+                ("NOTIFY", "Event: message-summary\r\n", 200),
+                ("NOTIFY", "Event: dialog\r\n", 489),
+                ("BYE", "", 481),
+                ("PUBLISH", "", 405),
+            )
+        ):
+            self.assertEqual(self.comes(method, number=number, headers=headers).last.code, code, (method, headers))
 
 
 class Limiting(Case):

@@ -125,7 +125,7 @@ class Resolving(SynchronousTestCase):
 
     def test_not_served(self) -> None:
         """A target of "." says that this is not served: then the host itself is asked."""
-        self.names.put("_sip._udp.pbx.example", dns.Record_SRV(0, 0, 0, "."))
+        self.names.put("_sip._udp.pbx.example", dns.Record_SRV(0, 0, 0, b""))
         self.assertEqual(self.locate(), (Target("UDP", "192.0.2.1", 5060),))
 
     def test_both_families(self) -> None:

@@ -20,9 +20,15 @@ class Caller:
     """One phone at `host`, with the credentials of one bot; one call at a time."""
 
     def __init__(
-        self, test: SynchronousTestCase, port: int, user: str = "caller", password: str = "", host: str = "127.0.0.31"
+        self,
+        test: SynchronousTestCase,
+        port: int,
+        user: str = "caller",
+        password: str = "",
+        host: str = "127.0.0.31",
+        server: str = "127.0.0.1",
     ) -> None:
-        self.server = ("127.0.0.1", port)
+        self.server = (server, port)
         self.user, self.password, self.host = user, password, host
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind((host, 0))
@@ -37,6 +43,7 @@ class Caller:
         """The names of a new dialog."""
         self.call_id, self.tag, self.cseq = f"{token_hex(6)}@{self.host}", token_hex(4), 0
         self.to, self.target = "", ""
+        self.routes: list[str] = []
 
     # -- Requests --
 
@@ -49,6 +56,8 @@ class Caller:
         request = Request(method, uri)
         request.add("via", f"SIP/2.0/UDP {self.here};rport;branch=z9hG4bK{token_hex(6)}")
         request.add("max-forwards", "70")
+        for route in self.routes:
+            request.add("route", route)
         request.add("from", f"<sip:{self.user}@{self.server[0]}>;tag={self.tag}")
         request.add("to", self.to or f"<{uri}>")
         request.add("call-id", self.call_id)
@@ -159,6 +168,7 @@ class Caller:
         if response.code == 200:
             self.to = response.first("to") or ""
             self.target = (response.first("contact") or "").strip("<>")
+            self.routes = response.all("record-route")[::-1]
             self.send(self.request("ACK"))
         return response
 

@@ -1,0 +1,172 @@
+"""A bot that is an extension of a real PBX (kamailio): it registers there, and callers of the PBX talk to it."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from typing import Any
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.memory import loudness
+from tests.need import need
+from tests.real.caller import Caller
+from tests.real.harness import Process, Service, free_port, new_folder, scripts, until
+
+HOST = "127.0.0.21"  # of the PBX
+CONFIG = """#!KAMAILIO
+debug=2
+log_stderror=yes
+children=2
+auto_aliases=no
+listen=udp:{host}:{port}
+mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "maxfwd.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "textops.so"
+loadmodule "siputils.so"
+loadmodule "auth.so"
+loadmodule "xlog.so"
+modparam("registrar", "max_expires", 10)
+request_route {{
+    if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
+    if (has_totag()) {{
+        if (loose_route()) {{ t_relay(); }}
+        else if (is_method("ACK")) {{ if (t_check_trans()) t_relay(); }}
+        else {{ sl_send_reply("404", "Not Here"); }}
+        exit;
+    }}
+    if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
+    if (is_method("REGISTER")) {{
+        if (!pv_www_authenticate("pbx.test", "secret", "0")) {{ www_challenge("pbx.test", "1"); exit; }}
+        save("location");
+        xlog("L_WARN", "REGISTER from $fU contact $ct expires $hdr(Expires)\\n");
+        exit;
+    }}
+    if (is_method("INVITE")) {{ record_route(); }}
+    if (!lookup("location")) {{ sl_send_reply("404", "Not Found"); exit; }}
+    t_relay();
+}}
+"""
+
+
+@pytest.mark.real
+class Registrant(SynchronousTestCase):
+    def setUp(self) -> None:
+        need("kamailio", "apt-get install kamailio", shutil.which("kamailio") is not None)
+        self.folder = new_folder(self)
+        self.port = free_port(socket.SOCK_DGRAM, HOST)
+        (self.folder / "kamailio.cfg").write_text(CONFIG.format(host=HOST, port=self.port))
+        (self.folder / "run").mkdir()
+        self.service = Service(
+            self,
+            EXTENBOT_SANDBOX_SCRIPTS=scripts(
+                self.folder / "scripts", tone='speed 4\non greet: tone 440 for 5 s "Hello."\n'
+            ),
+        )
+
+    def pbx(self) -> Process:
+        run = self.folder / "run"
+        pbx = Process(
+            self,
+            ["kamailio", "-f", str(self.folder / "kamailio.cfg"), "-DD", "-E", "-m", "32", "-M", "4",
+             "-P", str(run / "pid"), "-Y", str(run)],
+        )  # fmt: skip
+        until("the PBX", lambda: self.answers() or None)
+        return pbx
+
+    def answers(self) -> bool:
+        """Whether the PBX answers at all."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((HOST, 0))
+            probe.settimeout(0.2)
+            here = f"{HOST}:{probe.getsockname()[1]}"
+            probe.sendto(
+                f"OPTIONS sip:nobody@{HOST} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bKprobe\r\n"
+                f"From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n"
+                "Content-Length: 0\r\n\r\n".encode(),
+                (HOST, self.port),
+            )
+            try:
+                return bool(probe.recv(4000))
+            except OSError:
+                return False
+
+    def bot(self, password: str = "secret") -> str:
+        """A bot with the extension 100 of the PBX; its id."""
+        made = self.service.command(
+            "bot", "add", "--name", "test", "--type", "registrant", "--username", "100", "--password", password,
+            "--domain", HOST, "--port", str(self.port), "--model", "sandbox-tone",
+        )  # fmt: skip
+        bot_id: str = made["id"]
+        return bot_id
+
+    def reaches(self, bot_id: str, state: str, since: float = 0.0) -> dict[str, Any]:
+        """Wait until the command line shows that state of the registration."""
+
+        def look() -> dict[str, Any] | None:
+            found = self.service.command("bot", "show", bot_id)["registration"]
+            return found[0] if found and found[0]["state"] == state and found[0]["at"] > since else None
+
+        return until(state, look)
+
+    def phone(self) -> Caller:
+        return Caller(self, self.port, server=HOST)
+
+    def test_call(self) -> None:
+        """A caller of the PBX dials 100 and hears the bot; after a sign-off nobody is there any more."""
+        pbx = self.pbx()
+        bot_id = self.bot()
+        state = self.reaches(bot_id, "registered")
+        self.assertEqual(state["target"], f"{HOST}:{self.port} (UDP)")
+        pbx.wait_for("REGISTER from 100")
+        phone = self.phone()
+        phone.call("100")
+        phone.audio.wait_for(50)
+        phone.hang_up()
+        [record] = self.service.calls()
+        self.assertEqual((record["bot_id"], record["dialled"]), (bot_id, "100"))
+        self.assertEqual(record["end_reason"], "caller hung up")
+        self.assertEqual(record["events"][0]["fields"]["registration"], f"sip:100@{HOST}")
+        self.assertGreater(loudness(bytes(phone.audio.ends[0].heard[1600:4800]), "PCMU", 440), 1000)
+        self.service.command("bot", "edit", bot_id, "--disabled")
+        self.reaches(bot_id, "off")
+        self.assertEqual(phone.invite("100").code, 404)
+
+    def test_stranger(self) -> None:
+        """Whoever learns the Contact but is not the PBX gets 403."""
+        pbx = self.pbx()
+        self.bot()
+        user = pbx.wait_for(r"contact <sip:([0-9a-f]{24})@")[1]
+        self.assertEqual(Caller(self, self.service.sip).invite(user).code, 403)
+
+    def test_wrong_password(self) -> None:
+        """A wrong password is shown as refused, with words; the right one is tried at once."""
+        self.pbx()
+        bot_id = self.bot("wrong")
+        self.assertIn("does not accept the username or password", self.reaches(bot_id, "refused")["words"])
+        self.service.command("bot", "edit", bot_id, "--password", "secret")
+        self.reaches(bot_id, "registered")
+
+    def test_restarted(self) -> None:
+        """A PBX that was restarted and has forgotten us gets us back with the next refresh."""
+        pbx = self.pbx()
+        bot_id = self.bot()
+        self.reaches(bot_id, "registered")
+        pbx.stop()
+        again = self.pbx()
+        again.wait_for("REGISTER from 100")
+        self.assertEqual(self.phone().invite("100").code, 200)
+
+    def test_service_stopped(self) -> None:
+        """When the service stops, the PBX is told."""
+        pbx = self.pbx()
+        self.reaches(self.bot(), "registered")
+        self.service.stop()
+        pbx.wait_for(r"REGISTER from 100 .* expires 0")
