@@ -13,9 +13,11 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.cli import main
+from extenbot.interfaces import Registration, Standing
 from extenbot.settings import Settings
 from extenbot.store.calls import Calls
 from extenbot.store.database import Database
+from extenbot.store.registrations import Registrations
 from tests.store.examples import record
 from tests.store.inline import new_folder
 
@@ -46,6 +48,24 @@ class Command(SynchronousTestCase):
         self.assertEqual((code, out), (1, ""))
         self.assertTrue(all(line.startswith("extenbot: ") for line in err), err)
         return err
+
+    def test_registrant(self) -> None:
+        """A bot that registers at a PBX has options of its own, and shows how it stands; mistakes are all told."""
+        self.good("account", "add", "you@example.org")
+        given = ("--type", "registrant", "--username", "100", "--password", "secret", "--domain", "pbx.example")
+        bot = self.good(
+            "bot", "add", "--name", "Ada", *given, "--port", "5080", "--auth-id", "login", "--expires", "120"
+        )
+        self.assertEqual((bot["port"], bot["auth_id"], bot["expires"]), (5080, "login", 120))
+        self.assertEqual(bot["registration"], [])
+        database = Database(Settings(data=self.folder / "var"))
+        self.addCleanup(database.close)
+        words = "The PBX refuses: 403 Forbidden."
+        Registrations(database).write(Registration(bot["id"], Standing.REFUSED, 1_900_000_000.0, words))
+        self.assertEqual(self.good("bot", "show", "Ada")["registration"][0]["words"], words)
+        self.assertIn(words, self.run_it("bot", "show", "Ada")[1])
+        lines = self.bad("bot", "edit", "Ada", "--allowed", "0.0.0.0/0", "--transport", "pigeon", "--port", "x")
+        self.assertEqual(len(lines), 3)
 
     def test_from_nothing(self) -> None:
         """Without any service an account and a bot can be made; what is left out is made up."""

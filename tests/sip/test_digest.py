@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Malformed, Refused
 from extenbot.sip import digest
-from extenbot.sip.digest import Challenge, Challenger, Credentials, answer_challenge
+from extenbot.sip.digest import Challenge, Challenger, answer_challenge
 from extenbot.sip.message import Request, read
 from tests.sip.wire import request
 

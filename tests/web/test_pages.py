@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from passlib.hash import argon2
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.interfaces import Registration
+from extenbot.interfaces import Registration, Standing
 from extenbot.settings import Settings, Web
 from extenbot.store import accounts
 from extenbot.web.guides import values
@@ -315,6 +316,38 @@ class Guards(Pages):
 
 
 class BotPages(Pages):
+    def test_registrant(self) -> None:
+        """A bot that registers at a PBX: how it stands with it, in the PBX's words, and how it was before."""
+        browser = self.sign_up()
+        fields = {"username": "100", "password": "secret", "domain": "pbx.example", "port": "5080", "allowed": EVIL}
+        page = browser.send("/settings/bots/new", name="Ada", **(fields | {"kind": "registrant"}))
+        self.assertTrue(page.problem("allowed"))
+        made = fields | {"kind": "registrant", "allowed": "10.8.0.0/24", "enabled": "on"}
+        path = browser.send("/settings/bots/new", name="Ada", **made).location
+        [bot] = self.store.bots.all()
+        self.assertEqual((bot.port, bot.allowed, bot.expires), (5080, "10.8.0.0/24", 600))
+        self.assertIn("It has never been registered", browser.get(path).text)
+        state = Registration(
+            bot.id, Standing.REGISTERED, 1_900_000_000.0, "", 1_900_000_600.0, 0.0, "192.0.2.9:5060 (UDP)"
+        )
+        self.store.registrations.write(state)
+        words = f"The PBX refuses: 403 {EVIL}."
+        self.registrations[bot.id] = replace(
+            state, state=Standing.REFUSED, words=words, until=0.0, next_try=1_900_000_045.0
+        )
+        text = browser.get(path).text
+        for part in (
+            "Refused by the PBX",
+            "403 &lt;script&gt;",
+            "Registered at the PBX",
+            "192.0.2.9:5060",
+            "10.8.0.0/24",
+        ):
+            self.assertIn(part, text)
+        self.assertNotIn("<script>alert", text)
+        self.assertIn("Refused by the PBX", browser.get("/settings/bots").text)
+        self.assertEqual(browser.get(f"{path}/edit").value("port"), "5080")
+
     def test_new_bot(self) -> None:
         """From an empty list to a bot with its connection values."""
         browser = self.sign_up()
