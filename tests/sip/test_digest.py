@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Malformed, Refused
 from extenbot.sip import digest
-from extenbot.sip.digest import Challenge, Challenger, answer_challenge
+from extenbot.sip.digest import _HASHES, Challenge, Challenger, Credentials, answer_challenge, is_stale, strongest
 from extenbot.sip.message import Request, read
 from tests.sip.wire import request
 
@@ -186,3 +186,28 @@ class Digest(SynchronousTestCase):
             'Digest realm="x", nonce="n", qop="auth-int"',
         ):
             self.assertRaises(Malformed, self.answer, challenge)
+
+
+class Strongest(SynchronousTestCase):
+    def test_hash(self) -> None:
+        """SHA-512-256 is the hash of FIPS 180-4 with its own start, not a cut SHA-512."""
+        known = "53048e2681941ef99b2e29b76b4c7dabe4c2d0c634fc6d46e0e2f13107e7af23"
+        self.assertEqual(_HASHES["SHA-512-256"](b"abc").hexdigest(), known)
+
+    def test_order(self) -> None:
+        """The strongest is taken wherever it stands; those that cannot be met are passed over; none is an error."""
+
+        def offer(algorithm: str, more: str = "") -> str:
+            return f'Digest realm="r", nonce="n", algorithm={algorithm}{more}'
+
+        best = offer("sha-256", ', qop="auth-int,auth"')
+        offers = [offer("MD5"), best, offer("SHA-512-256", ', qop="auth-int"'), offer("SHA-512-256-sess"), "Basic x"]
+        self.assertEqual(strongest(offers), best)
+        for none in ([], ["Basic x"], offers[2:]):
+            self.assertRaises(Malformed, strongest, none)
+
+    def test_stale(self) -> None:
+        """`stale` is read whatever its case, and only of a Digest challenge."""
+        self.assertTrue(is_stale('Digest realm="r", nonce="n", stale=TRUE'))
+        self.assertFalse(is_stale('Digest realm="r", nonce="n", stale=false'))
+        self.assertFalse(is_stale("Basic stale=true"))
