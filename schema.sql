@@ -14,7 +14,7 @@ create table meta (
     key_check text not null             -- a known word, sealed: tells a wrong key file from the right one
 );
 
-insert into meta (id, schema_version, revision, key_check) values (1, 2, 0, '');
+insert into meta (id, schema_version, revision, key_check) values (1, 1, 0, '');
 
 -- Who may log in.
 create table accounts (
