@@ -204,7 +204,7 @@ class Call:
         self.journal.happened("invited", caller=self.caller.number, dialled=self.dialled, peer=peer, **came)
         with ExitStack() as undo:
             undo.callback(self._inputs.failed)
-            self._port = around.ports.open(self._line, peer.rpartition(":")[0])
+            self._port = around.ports.open(self._line, peer.rpartition(":")[0].strip("[]"))
             undo.callback(self._port.close)
             try:
                 self._voice = around.open_voice(order, self._line.playout, self, self.journal)

@@ -40,12 +40,24 @@ class Tokens(Protocol):
 # -- SIP transport --------------------------------------------------------------------
 
 
-class Flow(NamedTuple):
-    """The path of a SIP message between two sockets (RFC 5626 3): answers go back on it."""
+class Dial(NamedTuple):
+    """Where to connect. `name` is who the other end of TLS must prove to be; empty: its address."""
 
-    transport: str  # "UDP"; later "TCP", "TLS"
+    address: Address
+    name: str = ""
+
+
+class Flow(NamedTuple):
+    """The path of a SIP message between two sockets (RFC 5626 3): answers go back on it.
+
+    Of TCP and TLS it is one connection. When that is gone, or `local` has port 0 because there never was
+    one, we connect to `dial`, or with port 0 to `remote`; otherwise what is sent is lost.
+    """
+
+    transport: str  # "UDP", "TCP" or "TLS"
     local: Address
     remote: Address
+    dial: Dial | None = None
 
 
 class Target(NamedTuple):
@@ -69,8 +81,11 @@ class Locate(Protocol):
 class SipTransport(Protocol):
     """Sends SIP messages; the sockets behind it are not our business."""
 
-    def send(self, data: bytes, flow: Flow) -> None:
-        """Send one whole message. Never raises: what cannot be sent is counted and lost."""
+    def send(self, data: bytes, flow: Flow, lost: Callable[[], None] | None = None) -> None:
+        """Send one whole message. Never raises: what cannot be sent is counted and lost.
+
+        Over TCP and TLS `lost` is called, later, when no connection could be had for it.
+        """
 
     def advertised(self, flow: Flow) -> Address:
         """The host and port by which the other end of `flow` can reach us (Via, Contact)."""

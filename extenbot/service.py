@@ -45,9 +45,10 @@ from extenbot.interfaces import (
 )
 from extenbot.media.pacer import Pacer
 from extenbot.net.addresses import ANY, listening_error, outward
+from extenbot.net.certificate import Certificate
 from extenbot.net.resolve import Resolver, system_names
 from extenbot.net.rtp import RtpPool
-from extenbot.net.udp import SipSockets
+from extenbot.net.sip import SipSockets
 from extenbot.net.websocket import WebSockets
 from extenbot.sandbox.server import Sandbox
 from extenbot.settings import Endpoint, Settings
@@ -108,7 +109,16 @@ class Extenbot(Service):
         self.store = Store(settings, reactor)
         self.store.open()
         tokens = SystemTokens()
-        self.sip = SipSockets(reactor, settings.sip.advertise)
+        sip = settings.sip
+        certificate = Certificate(sip.certificate, sip.key) if sip.certificate and sip.key else None
+        self.sip = SipSockets(
+            reactor,
+            lambda data, flow: self.transactions.received(data, flow),
+            sip.advertise,
+            certificate,
+            idle=sip.expires + 300.0,  # who is registered comes again before that
+            most=settings.limits.connections,
+        )
         self.rtp = RtpPool(reactor, settings.rtp)
         self.sandbox = Sandbox(reactor, settings.sandbox)
         self._sandbox_url = ""
@@ -164,7 +174,7 @@ class Extenbot(Service):
             problems[0].raiseException()
         # SIP first of those that may be in use: its port is the one an operator cares about.
         for endpoint in settings.sip.listen:
-            self.sip.listen(endpoint, self.transactions.received)
+            self.sip.listen(endpoint)
         pages = PagesSite(
             site(self.store, settings, self._connection(), self.registrar.bindings, self.registrants.state)
         )
@@ -176,7 +186,7 @@ class Extenbot(Service):
                 self._listen_tcp(endpoint, factory)
         self.log.info(
             "extenbot is up: SIP on {sip}, pages on {web}",
-            sip=[f"{host}:{port}" for host, port in self.sip.addresses],
+            sip=[str(endpoint) for endpoint in self.sip.endpoints],
             web=[str(endpoint) for endpoint in settings.web.listen],
         )
         for bot in self.store.directory.all():
@@ -212,7 +222,9 @@ class Extenbot(Service):
         self._sandbox_url = url
 
     def _raise_file_limit(self) -> None:
-        want = self.settings.limits.calls * FILES_PER_CALL + FILES_BESIDES
+        streams = any(endpoint.kind != "udp" for endpoint in self.settings.sip.listen)
+        besides = FILES_BESIDES + (self.settings.limits.connections if streams else 0)
+        want = self.settings.limits.calls * FILES_PER_CALL + besides
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY and soft < want:
             able = want if hard == resource.RLIM_INFINITY else min(want, hard)
@@ -221,7 +233,7 @@ class Extenbot(Service):
                 self.log.warn(
                     "The open-file limit of {able} is enough for about {calls} calls, not for {limit}: raise it",
                     able=able,
-                    calls=max(0, (able - FILES_BESIDES) // FILES_PER_CALL),
+                    calls=max(0, (able - besides) // FILES_PER_CALL),
                     limit=self.settings.limits.calls,
                 )
 
@@ -306,17 +318,18 @@ class Extenbot(Service):
         print(f"extenbot cannot start: {error}", file=stream)
 
     def _connection(self) -> Connection:
-        return Connection(domain=self.domain, sip_port=self.sip.addresses[0][1], rtp_ports=self.settings.rtp.ports)
+        first = self.sip.endpoints[0]
+        return Connection(self.domain, first.port, self.settings.rtp.ports, first.kind.upper())
 
     def _tell(self, screen: TextIO, first: tuple[str, str, Bot] | None) -> None:
         demo = first[2] if first else next((bot for bot in self.store.directory.all() if bot.model == "sandbox"), None)
-        port = self.sip.addresses[0][1]
         lines = ["", "extenbot is running. Ctrl-C stops it."]
         if self._ports and self.settings.web.listen:
             lines.append(f"  Pages     {self._web_url()}")
         if first:
             lines.append(f"  Account   {first[0]}, password {first[1]} (shown only now)")
-        lines.append(f"  SIP       {self.domain}:{port} (UDP)")
+        ways = ", ".join(f"{self.domain}:{each.port} ({each.kind.upper()})" for each in self.sip.endpoints)
+        lines.append(f"  SIP       {ways}")
         if demo is not None:
             lines += [
                 f"  Bot       username {demo.username}, password {demo.password}",

@@ -169,8 +169,10 @@ def _setting(default: Any, read: Callable[[object], Any], says: str, *, secret: 
 @dataclass(frozen=True, slots=True)
 class Sip:
     listen: tuple[Endpoint, ...] = _setting(
-        (Endpoint("udp", 5060, "0.0.0.0"),), _listen("udp"), "where SIP is answered"
+        (Endpoint("udp", 5060, "0.0.0.0"),), _listen("udp", "tcp", "tls"), "where SIP is answered"
     )
+    certificate: Path | None = _setting(None, _path, "TLS certificate with its chain, PEM; needed for tls: endpoints")
+    key: Path | None = _setting(None, _path, "the private key of `certificate`, PEM")
     advertise: str = _setting("", _domain, "host for Via and Contact; empty: the address of the interface used")
     expires: int = _setting(3600, _whole(60, 86400), "longest time a registration lasts, seconds")
     min_expires: int = _setting(60, _whole(1, 3600), "shortest registration accepted, seconds (else 423)")
@@ -231,6 +233,7 @@ class Console:
 @dataclass(frozen=True, slots=True)
 class Limits:
     calls: int = _setting(400, _whole(1, 100000), "calls at one time, all bots")
+    connections: int = _setting(1000, _whole(1, 100000), "TCP and TLS connections for SIP at one time")
     calls_per_bot: int = _setting(50, _whole(1, 100000), "calls at one time, one bot")
 
 
@@ -293,6 +296,7 @@ def load(config: Path | None, environment: Mapping[str, str]) -> Settings:
             raw[key] = str(path.parent / Path(value).expanduser())
     raw |= _keys_of(environment, problems)
     settings = _build(raw, problems)
+    problems += _at_odds(settings.sip)
     if problems:
         raise SettingsError(problems)
     return settings
@@ -319,6 +323,17 @@ def _label(key: Key) -> str:
 def variable(key: Key) -> str:
     """The environment variable of a key: `EXTENBOT_SECTION_KEY`."""
     return (ENVIRONMENT + "_".join(part for part in key if part)).upper()
+
+
+def _at_odds(sip: Sip) -> list[tuple[str, str]]:
+    """What is wrong only in combination."""
+    tls = any(endpoint.kind == "tls" for endpoint in sip.listen)
+    files = {"certificate": sip.certificate, "key": sip.key}
+    return [
+        (_label(("sip", name)), "is needed for a tls: endpoint" if tls else f"is needed beside {other}")
+        for name, other in (("certificate", "key"), ("key", "certificate"))
+        if files[name] is None and (tls or files[other] is not None)
+    ]
 
 
 def _flatten(document: dict[str, Any], problems: list[tuple[str, str]]) -> dict[Key, object]:

@@ -135,7 +135,10 @@ class Switch:
         bot = self._authenticated(request)
         if request.uri.user not in ANY_BOT and request.uri.user != bot.username:
             raise Refused(404, "Not Found")
-        contact = Uri.of(bot.username, *self._transport.advertised(transaction.flow))
+        flow = transaction.flow
+        contact = Uri.of(bot.username, *self._transport.advertised(flow), transport=flow.transport)
+        if request.uri.scheme == "sips":  # RFC 3261 12.1.1
+            contact.scheme, contact.params = "sips", {}
         self._call(request, transaction, bot, str(contact))
 
     def _call(
@@ -145,7 +148,8 @@ class Switch:
         self._admit(bot)
         around, flow = self._around, transaction.flow
         session = Session(self._transactions, transaction, self._sessions, contact, around.clock, around.tokens)
-        peer = f"{flow.remote[0]}:{flow.remote[1]}"
+        host, port = flow.remote
+        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             call = Call(request, session, bot, around, peer, self._over, registration)
         except (Remote, Refused) as error:

@@ -345,7 +345,7 @@ class World:
 
     # -- SipTransport
 
-    def send(self, data: bytes, flow: Flow) -> None:
+    def send(self, data: bytes, flow: Flow, lost: Callable[[], None] | None = None) -> None:
         try:
             self.outside.call("transport.send")
         except Fault:  # this one never raises: what cannot be sent is lost

@@ -63,7 +63,7 @@ class Settings(SynchronousTestCase):
         """Each mistake is told with its key, whatever else is wrong."""
         problems = self.problems(
             'domian = "x"\nweb = 1\n'
-            '[sip]\nlisten = "tcp:5060"\nexpires = 5\n[rtp]\nports = "20-10"\ninterface = "eth0"\n'
+            '[sip]\nlisten = "sctp:5060"\nexpires = 5\n[rtp]\nports = "20-10"\ninterface = "eth0"\n'
             '[database]\nurl = "mysql://u:secret@h/d"\n[ai]\nurl = "https://x"\nopen_timeout = true\n[sip2]\na = 1\n',
             EXTENBOT_SIP_LISTENS="udp:1",
             EXTENBOT_LIMITS_CALLS="many",
@@ -86,6 +86,11 @@ class Settings(SynchronousTestCase):
             },
         )
         self.assertNotIn("secret", problems["[database] url"])
+
+    def test_tls_needs_a_certificate(self) -> None:
+        """TLS without a certificate or without its key is told before anything starts."""
+        self.assertEqual(set(self.problems('[sip]\nlisten = ["tls:5061"]\n')), {"[sip] certificate", "[sip] key"})
+        self.assertEqual(set(self.problems('[sip]\ncertificate = "a.pem"\n')), {"[sip] key"})
 
     def test_unreadable_file(self) -> None:
         """A file that is not there or is not TOML is named."""

@@ -45,3 +45,24 @@ def listening_error(endpoint: Endpoint, error: OSError | None) -> CannotStart:
         else "not possible"
     )
     return CannotStart(f"cannot listen on {endpoint}: {words}")
+
+
+def bound(endpoint: Endpoint, kind: socket.SocketKind) -> socket.socket:
+    """A socket bound for `endpoint`, of IPv6 alone when that is what it names; `CannotStart` with the reason."""
+    family = socket.AF_INET6 if ":" in endpoint.interface else socket.AF_INET
+    handle: socket.socket | None = None
+    try:
+        handle = socket.socket(family, kind)
+        if family == socket.AF_INET6:  # otherwise [::] would take 0.0.0.0 as well, and see IPv4 in disguise
+            handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        handle.bind((endpoint.interface, endpoint.port))
+        if kind == socket.SOCK_STREAM:
+            handle.listen(128)
+        handle.setblocking(False)
+    except OSError as error:
+        if handle is not None:
+            handle.close()
+        raise listening_error(endpoint, error) from None
+    return handle

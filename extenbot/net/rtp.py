@@ -130,6 +130,8 @@ class RtpPool:
 
     def _bind(self, receiver: RtpReceiver, even: int, toward: str) -> PortPair:
         interface = self._settings.interface
+        if interface in ANY:
+            interface = "::" if ":" in toward else "0.0.0.0"
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         audio, control = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -145,7 +147,9 @@ class RtpPool:
             raise
         finally:
             control.close()  # the reactor has a descriptor of its own
-        host = self._settings.advertise or (local_toward(toward) if interface in ANY else interface)
+        host = self._settings.advertise
+        if not host or (":" in host) != (":" in interface):  # of no use to peers of the other IP version
+            host = local_toward(toward) if interface in ANY else interface
         return PortPair(self, receiver, (host, even), audio, port)
 
     def rest(self, even: int) -> None:

@@ -42,7 +42,9 @@ PHRASES = sip.statusCodes | {
 
 _LISTS = frozenset({"via", "route", "record-route", "contact"})
 _ONCE = ("from", "to", "call-id", "cseq")
-_END = re.compile(rb"\r?\n\r?\n")
+END = re.compile(rb"\r?\n\r?\n")
+"""The end of the head."""
+LARGEST = 65535  # bytes of a body; no datagram can hold more
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _STATUS = re.compile(r"([^ ]+) +([1-6]\d\d)(?: (.*))?")
 
@@ -172,7 +174,7 @@ def write(message: Message) -> bytes:
 
 def read(data: bytes) -> Request | Response:
     """The one message of a datagram; `Unreadable` and nothing else when it is none."""
-    end = _END.search(data := data.lstrip(b"\r\n"))
+    end = END.search(data := data.lstrip(b"\r\n"))
     head = data[: end.start()] if end else data
     try:
         text, encoding = head.decode("utf-8"), "utf-8"
@@ -232,6 +234,8 @@ def _headers(message: Message, lines: Iterable[str], problems: list[Malformed]) 
                 if length not in (None, stated):
                     raise Malformed("There are two different Content-Lengths")
                 length = stated
+                if length > LARGEST:
+                    raise Malformed("The body is too large", 513)
             elif name in _LISTS:
                 for element in grammar.listed(value):
                     message.add(name, element)

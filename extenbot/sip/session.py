@@ -15,13 +15,13 @@ from typing import Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from extenbot.errors import Malformed, Misuse, Refused
-from extenbot.interfaces import Flow, Tokens
+from extenbot.interfaces import Dial, Flow, Tokens
 from extenbot.sip import grammar
 from extenbot.sip.dialog import Dialog
 from extenbot.sip.headers import ALLOW, CAPABILITIES, METHODS, SUPPORTED
 from extenbot.sip.message import Request, Response, answer
 from extenbot.sip.timers import LONG, T1, T2, Timers
-from extenbot.sip.transaction import PORT, ServerTransaction, Transactions
+from extenbot.sip.transaction import PORT, TLS_PORT, ServerTransaction, Transactions
 from extenbot.sip.uri import Uri
 
 SDP = "application/sdp"
@@ -192,6 +192,8 @@ class Session:
     def requested(self, request: Request, transaction: ServerTransaction) -> None:
         """A request within the dialog. Raises what the transaction layer answers with."""
         self.dialog.received(request)
+        if transaction.flow.transport != "UDP":  # the connection before may be gone
+            self.flow = transaction.flow
         if request.method == "BYE":
             self._hung_up(transaction)
         elif self.over:
@@ -319,19 +321,22 @@ class Session:
         """The way of our own requests: RFC 3261 12.2.1.1 where addresses can be believed.
 
         Behind NAT a Contact names what only its own network can reach, and then, as for hosts without
-        an address, the way the call came is the way back.
+        an address, the way the call came is the way back. A connection is used as long as it lives.
         """
         hop, via = self.dialog.next_hop, self.request.via
         source = self.flow.remote[0]
-        if self.flow.transport != "UDP" or via.host.strip("[]") != source:
-            return self.flow
+        port = hop.port or (TLS_PORT if self.flow.transport == "TLS" else PORT)
+        believed = via.host.strip("[]") == source
         try:
             there, here = ipaddress.ip_address(hop.address), ipaddress.ip_address(source)
         except ValueError:
-            return self.flow
-        if there.version != here.version or (there.is_private and not here.is_private):
-            return self.flow
-        return self.flow._replace(remote=(hop.address, hop.port or PORT))
+            target = None
+        else:
+            believed = believed and there.version == here.version and (here.is_private or not there.is_private)
+            target = (hop.address, port) if believed else None
+        if self.flow.transport != "UDP":
+            return self.flow._replace(dial=Dial(target or (source, port), hop.address))
+        return self.flow._replace(remote=target) if target else self.flow
 
     # -- Transfer -----------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The transaction layer: who gets a message, and what is repeated until it has arrived (RFC 3261 17, 18).
 
-`Transactions` gets every datagram and never raises. Copies stop here; a new request goes to the
+`Transactions` gets every message and never raises. Copies stop here; a new request goes to the
 `TransactionUser`, and an INVITE that is not refused at once gets 100. CANCEL is answered here (RFC 3261 9.2),
 as is what no user could answer: unreadable requests (400, 505), foreign URI schemes (416) and extensions
 that we were required to know (420). Challenges (401) are sent once and forgotten.
@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from extenbot.errors import Malformed, Refused, Remote
-from extenbot.interfaces import Flow, SipTransport, Tokens
+from extenbot.interfaces import Address, Dial, Flow, SipTransport, Tokens
 from extenbot.sip import noninvite
 from extenbot.sip.headers import Via
 from extenbot.sip.invite import InviteServerCore, invite_server
@@ -26,7 +26,11 @@ from extenbot.sip.message import Request, Response, Unreadable, answer, give_tag
 from extenbot.sip.timers import Timers
 
 PORT = 5060
+TLS_PORT = 5061
 COOKIE = "z9hG4bK"  # RFC 3261 8.1.1.7
+LARGE = 1300  # bytes that a path of unknown MTU carries in one datagram (RFC 3261 18.1.1)
+REMEMBERED = 600.0  # seconds that we do not try TCP again where it was refused
+MOST_REMEMBERED = 1000
 MOST = 20_000  # server transactions at one time; a flood must not eat the memory
 SCHEMES = frozenset({"sip", "sips", "tel"})
 
@@ -145,9 +149,10 @@ class Transactions:
         self._servers: dict[Hashable, ServerTransaction] = {}
         self._invites: dict[tuple[str, int, str], _InviteTransaction] = {}  # by Call-ID, CSeq and our tag
         self._clients: dict[Hashable, noninvite.Client] = {}
+        self._no_tcp: dict[Address, float] = {}  # who refused it, until when we believe that
 
     def received(self, data: bytes, flow: Flow) -> None:
-        """One datagram from `flow`. Never raises."""
+        """One datagram, or one message of a connection, from `flow`. Never raises."""
         if not data.strip(b"\r\n\0 \t"):
             self.counters["keep-alive"] += 1
             return
@@ -168,21 +173,43 @@ class Transactions:
     def request(self, request: Request, flow: Flow, answered: Callable[[Response], None]) -> None:
         """Send a request (not INVITE) and repeat it; `answered` gets the one final response.
 
-        When none comes within 32 s it gets a 408 of our own making (RFC 3261 8.1.3.1).
+        When none comes within 32 s it gets a 408 of our own making, and without a connection a 503
+        (RFC 3261 8.1.3.1). What is too large for UDP goes over TCP where the peer takes it (RFC 3261 18.1.1).
         """
-        branch = COOKIE + self._tokens.text(16)
+        stamped = self._stamped(request, flow)
+        if flow.transport == "UDP" and len(write(stamped)) > LARGE and not self._only_datagrams(flow.remote):
+            stream = flow._replace(transport="TCP", dial=Dial(flow.remote))
+            over_tcp = self._stamped(request, stream)
+            self._ask(over_tcp, stream, answered, lambda: self._fall_back(stamped, flow, answered))
+        else:
+            self._ask(stamped, flow, answered, lambda: answered(answer(request, 503, "No Connection")))
+
+    def _stamped(self, request: Request, flow: Flow) -> Request:
+        """The request with our Via."""
         host, port = self._transport.advertised(flow)
-        via = Via(flow.transport, f"[{host}]" if ":" in host else host, port, {"branch": branch, "rport": None})
-        request.headers = {"via": [via.toString()], **request.headers}
-        request.headers.setdefault("max-forwards", ["70"])
-        data = write(request)
-        key = (branch, request.method)
+        params = {"branch": COOKIE + self._tokens.text(16), "rport": None}
+        via = Via(flow.transport, f"[{host}]" if ":" in host else host, port, params)
+        stamped = Request(request.method, request.uri)
+        stamped.encoding, stamped.body = request.encoding, request.body
+        stamped.headers = {"via": [via.toString()], **request.headers}
+        stamped.headers.setdefault("max-forwards", ["70"])
+        return stamped
+
+    def _ask(
+        self, request: Request, flow: Flow, answered: Callable[[Response], None], lost: Callable[[], None]
+    ) -> None:
+        data, key = write(request), (request.via.branch, request.method)
 
         def ended() -> None:
             self._clients.pop(key, None)
 
+        def unsent() -> None:
+            if machine := self._clients.get(key):
+                machine.stop()
+                self._guarded(lost)
+
         core = noninvite.ClientCore(
-            send=lambda: self._transport.send(data, flow),
+            send=lambda: self._transport.send(data, flow, unsent),
             timers=Timers(self._clock),
             reliable=flow.transport != "UDP",
             answered=lambda response: self._guarded(lambda: answered(response)),
@@ -191,6 +218,16 @@ class Transactions:
         )
         self._clients[key] = machine = noninvite.client(core)
         machine.start()
+
+    def _only_datagrams(self, peer: Address) -> bool:
+        return self._no_tcp.get(peer, 0.0) > self._clock.seconds()
+
+    def _fall_back(self, request: Request, flow: Flow, answered: Callable[[Response], None]) -> None:
+        """RFC 3261 18.1.1: who does not take TCP gets it by UDP all the same."""
+        if len(self._no_tcp) >= MOST_REMEMBERED:
+            self._no_tcp.clear()
+        self._no_tcp[flow.remote] = self._clock.seconds() + REMEMBERED
+        self._ask(request, flow, answered, lambda: None)
 
     def stop(self) -> None:
         """Forget all transactions; no timer is left."""

@@ -75,10 +75,11 @@ class Uri(sip.URL):
         )
 
     @classmethod
-    def of(cls, user: str, host: str, port: int | None = None) -> Uri:
-        """A sip URI for a user in clear text; an IPv6 address gets its brackets."""
+    def of(cls, user: str, host: str, port: int | None = None, transport: str = "UDP") -> Uri:
+        """A sip URI for a user in clear text; an IPv6 address gets its brackets, UDP goes without saying."""
         where, _ = grammar.host_port(f"[{host}]" if ":" in host and not host.startswith("[") else host)
-        return cls(where, quote(user, safe=_USER_SAFE) if user else None, None, port)
+        params = {} if transport == "UDP" else {"transport": transport.lower()}
+        return cls(where, quote(user, safe=_USER_SAFE) if user else None, None, port, params=params)
 
     @property
     def user(self) -> str:

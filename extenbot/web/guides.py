@@ -30,7 +30,7 @@ def values(bot: Bot, connection: Connection) -> tuple[Value, ...]:
     domain, ports = host(connection.domain), connection.rtp_ports
     return (
         Value("Server address", connection.domain),
-        Value("Port", f"{connection.sip_port} UDP", copied=False),
+        Value("Port", f"{connection.sip_port} {connection.sip_transport}", copied=False),
         Value("Username", bot.username),
         Value("Password", bot.password),
         Value("Domain and realm", connection.domain),
@@ -77,7 +77,7 @@ def guides(bot: Bot, connection: Connection) -> tuple[Guide, ...]:
         Value("User or auth ID", bot.username),
         Value("Password", bot.password),
         Value("Domain, registrar", proxy if connection.sip_port != 5060 else connection.domain),
-        Value("Transport", "UDP", copied=False),
+        Value("Transport", connection.sip_transport, copied=False),
         Value("Then dial", "openai"),
     )
     return (

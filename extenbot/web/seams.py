@@ -20,6 +20,7 @@ class Connection:
     domain: str
     sip_port: int = 5060
     rtp_ports: range = range(10000, 20001)
+    sip_transport: str = "UDP"
 
 
 class Binding(Protocol):

@@ -17,13 +17,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock, deferLater
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from extenbot.errors import CannotStart, Refused
 from extenbot.interfaces import Address, Flow
 from extenbot.net.addresses import local_toward
 from extenbot.net.rtp import REST, RtpPool
-from extenbot.net.udp import SipSockets
 from extenbot.net.websocket import WebSockets
 from extenbot.settings import Endpoint, Rtp
 
@@ -61,41 +60,7 @@ class Heard:
         self.control.callback((data, source))
 
 
-class Sip(TestCase):
-    async def test_there_and_back(self) -> None:
-        """A datagram arrives with the path it took, and an answer goes back on that path."""
-        sockets = SipSockets(reactor)
-        got: Deferred[tuple[bytes, Flow]] = Deferred()
-        back: Deferred[tuple[bytes, Flow]] = Deferred()
-        here = sockets.listen(Endpoint("udp", 0, "127.0.0.1"), lambda data, flow: got.callback((data, flow)))
-        there = sockets.listen(Endpoint("udp", 0, "127.0.0.2"), lambda data, flow: back.callback((data, flow)))
-        sockets.send(b"x" * 60000, Flow("UDP", there, here))
-        data, flow = await got
-        self.assertEqual((len(data), flow), (60000, Flow("UDP", here, there)))
-        self.assertEqual(sockets.advertised(flow), here)
-        sockets.send(b"yes", flow)
-        self.assertEqual(await back, (b"yes", Flow("UDP", there, here)))
-        await DeferredList(sockets.close())
-
-    async def test_loss_is_counted(self) -> None:
-        """What the network does not take is counted, never raised."""
-        sockets = SipSockets(reactor)
-        sockets.send(b"x", Flow("UDP", ("127.0.0.1", 1), ("127.0.0.1", 9)))
-        here = sockets.listen(Endpoint("udp", 0, "127.0.0.1"), lambda *_: None)
-        sockets.send(b"x" * 70000, Flow("UDP", here, ("127.0.0.1", 9)))
-        self.assertEqual(sockets.unsent, 2)
-        await DeferredList(sockets.close())
-
-    @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # Twisted leaves it to the collector
-    async def test_port_in_use(self) -> None:
-        """A port that another program uses is one clear line."""
-        sockets = SipSockets(reactor)
-        here = sockets.listen(Endpoint("udp", 0, "127.0.0.1"), lambda *_: None)
-        with self.assertRaisesRegex(CannotStart, rf"udp:{here[1]}:interface=127.0.0.1: another program uses"):
-            sockets.listen(Endpoint("udp", here[1], "127.0.0.1"), lambda *_: None)
-        await DeferredList(sockets.close())
-        gc.collect()
-
+class Addresses(SynchronousTestCase):
     def test_own_address(self) -> None:
         """The address we tell a peer is the one packets to it leave from."""
         self.assertEqual(local_toward("127.0.0.9"), "127.0.0.1")

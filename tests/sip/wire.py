@@ -28,7 +28,7 @@ class Recorder:
         self.clock = clock
         self.sent: list[tuple[float, bytes, Flow]] = []
 
-    def send(self, data: bytes, flow: Flow) -> None:
+    def send(self, data: bytes, flow: Flow, lost: Callable[[], None] | None = None) -> None:
         self.sent.append((self.clock.seconds(), data, flow))
 
     def advertised(self, flow: Flow) -> Address:
@@ -89,7 +89,7 @@ class _End:
     def __init__(self, wire: Wire, address: Address) -> None:
         self.wire, self.address = wire, address
 
-    def send(self, data: bytes, flow: Flow) -> None:
+    def send(self, data: bytes, flow: Flow, lost: Callable[[], None] | None = None) -> None:
         self.wire.carry(data, self.address, flow.remote)
 
     def advertised(self, flow: Flow) -> Address:
