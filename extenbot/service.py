@@ -31,6 +31,7 @@ from extenbot.errors import BackendLost, CannotStart, ToolFailed
 from extenbot.interfaces import (
     Bot,
     CallLog,
+    Flow,
     Function,
     ITool,
     IVoiceBackend,
@@ -113,7 +114,7 @@ class Extenbot(Service):
         certificate = Certificate(sip.certificate, sip.key) if sip.certificate and sip.key else None
         self.sip = SipSockets(
             reactor,
-            lambda data, flow: self.transactions.received(data, flow),
+            self._received,
             sip.advertise,
             certificate,
             idle=sip.expires + 300.0,  # who is registered comes again before that
@@ -211,6 +212,9 @@ class Extenbot(Service):
         return Deferred.fromCoroutine(self._stop()) if hasattr(self, "switch") else None
 
     # -- Parts --
+
+    def _received(self, data: bytes, flow: Flow) -> None:
+        self.transactions.received(data, flow)
 
     def _listen_tcp(self, endpoint: Endpoint, factory: Any) -> None:
         try:

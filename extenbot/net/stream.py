@@ -146,9 +146,9 @@ class _Connection(Protocol):
         wire.loseConnection()
 
     def pauseProducing(self) -> None:
-        """The peer does not read as fast as we write."""
-        self._waiting = 0
-        if self._deaf is None:
+        """The peer does not read as fast as we write. Twisted says so at every write until it does."""
+        if self._waiting is None:
+            self._waiting = 0
             self._deaf = self._streams.reactor.callLater(PATIENCE, self._unheard)
 
     def resumeProducing(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import time
@@ -10,21 +9,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import pytest
 import trustme
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from extenbot.errors import CannotStart, Refused
-from extenbot.interfaces import Address, Flow
+from extenbot.errors import Refused
+from extenbot.interfaces import Address
 from extenbot.net.addresses import local_toward
 from extenbot.net.rtp import REST, RtpPool
 from extenbot.net.websocket import WebSockets
-from extenbot.settings import Endpoint, Rtp
+from extenbot.settings import Rtp
 
 
 def free_range(pairs: int) -> range:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, host: str = "127.0.0.1") -> int:
     """A port nobody uses now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
@@ -194,12 +194,13 @@ class Baresip:
     ) -> None:
         self.folder = new_folder(test)
         (self.folder / "rec").mkdir()
-        control = free_port(host=host)
+        six = ":" in host
+        control, listen = free_port(host=host), f"[{host}]" if six else host
         modules = "\n".join(
             f"module {name}.so" for name in ("stdio", "g711", "aufile", "ausine", "uuid", "sndfile", "aubridge")
         )
         (self.folder / "config").write_text(
-            f"""sip_listen {host}:{free_port(socket.SOCK_DGRAM, host)}
+            f"""sip_listen {listen}:{free_port(socket.SOCK_DGRAM, host)}
 audio_player aubridge,nil
 audio_source aufile,{source}
 audio_alert aubridge,nil2
@@ -213,7 +214,7 @@ module_path /usr/lib/baresip/modules
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
-ctrl_tcp_listen {host}:{control}
+ctrl_tcp_listen {listen}:{control}
 snd_path {self.folder}/rec
 ring_aufile none
 ringback_aufile none
@@ -222,7 +223,7 @@ ringback_aufile none
         (self.folder / "accounts").write_text(f"{account};audio_codecs={codecs}\n")
         (self.folder / "contacts").write_text("")
         (self.folder / "uuid").write_text("00000000-0000-0000-0000-000000000001")
-        self.process = Process(test, ["baresip", "-4", "-f", str(self.folder)])
+        self.process = Process(test, ["baresip", "-6" if six else "-4", "-f", str(self.folder)])
         self._socket: socket.socket = until("baresip's control port", lambda: self._connect(host, control))
         test.addCleanup(self._socket.close)
         self._buffer = b""

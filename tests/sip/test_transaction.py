@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Malformed, Refused
-from extenbot.interfaces import Flow
+from extenbot.interfaces import Dial, Flow
 from extenbot.sip import transaction
 from extenbot.sip.message import Request, Response, write
 from extenbot.sip.transaction import ServerTransaction, Transactions
@@ -330,4 +330,51 @@ class Layer(SynchronousTestCase):
         self.layer.request(bye, FLOW, lambda _: 1 // 0)  # type: ignore[arg-type]
         self.clock.pump([0.5] * 64)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.run_down()
+
+    def send_large(self) -> list[Response]:
+        """A request of ours that is too large for one datagram."""
+        info = Request("INFO", f"sip:{PBX[0]}")
+        for name, value in (("From", "<sip:b@u>;tag=1"), ("To", "<sip:a@p>"), ("Call-ID", "x"), ("CSeq", "1 INFO")):
+            info.set(name, value)
+        info.body = b"x" * 1300
+        answered: list[Response] = []
+        self.layer.request(info, FLOW, answered.append)
+        return answered
+
+    def test_large(self) -> None:
+        """What is too large for a datagram goes over TCP, once (RFC 3261 18.1.1)."""
+        answered = self.send_large()
+        [(_, data, flow)] = self.wire.sent
+        self.assertEqual(flow, Flow("TCP", US, PBX, Dial(PBX)))
+        self.assertIn(b"Via: SIP/2.0/TCP 192.0.2.1:5060;branch", data)
+        self.clock.pump([0.5] * 70)
+        self.assertEqual((len(self.wire.sent), [each.code for each in answered]), (1, [408]))
+        self.run_down()
+
+    def test_large_but_no_tcp(self) -> None:
+        """Who does not take TCP gets it by UDP all the same, and is not asked again for ten minutes."""
+        self.send_large()
+        [lost] = self.wire.lost
+        lost()
+        lost()
+        _, (_, data, flow) = self.wire.sent
+        self.assertEqual((flow, b"Via: SIP/2.0/UDP" in data), (FLOW, True))
+        self.send_large()
+        self.assertEqual(self.wire.sent[-1][2], FLOW)
+        self.run_down()
+        self.clock.advance(600)
+        self.send_large()
+        self.assertEqual(self.wire.sent[-1][2].transport, "TCP")
+        self.run_down()
+
+    def test_no_connection(self) -> None:
+        """Over TCP a request without a connection has failed at once, with 503 (RFC 3261 8.1.3.1)."""
+        bye = Request("BYE", f"sip:{PBX[0]};transport=tcp")
+        for name, value in (("From", "<sip:b@u>;tag=1"), ("To", "<sip:a@p>"), ("Call-ID", "x"), ("CSeq", "1 BYE")):
+            bye.set(name, value)
+        answered: list[Response] = []
+        self.layer.request(bye, FLOW._replace(transport="TCP"), answered.append)
+        self.wire.lost.pop()()
+        self.assertEqual([each.code for each in answered], [503])
         self.run_down()

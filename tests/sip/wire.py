@@ -27,9 +27,12 @@ class Recorder:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.sent: list[tuple[float, bytes, Flow]] = []
+        self.lost: list[Callable[[], None]] = []  # who wants to know that a connection could not be had
 
     def send(self, data: bytes, flow: Flow, lost: Callable[[], None] | None = None) -> None:
         self.sent.append((self.clock.seconds(), data, flow))
+        if lost and flow.transport != "UDP":
+            self.lost.append(lost)
 
     def advertised(self, flow: Flow) -> Address:
         return flow.local
