@@ -63,6 +63,7 @@ class Uris(SynchronousTestCase):
     def test_made(self) -> None:
         """Users in clear text are escaped, IPv6 gets its brackets."""
         self.assertEqual(str(Uri.of("a b@c", "::1", 5)), "sip:a%20b%40c@[::1]:5")
+        self.assertEqual(str(Uri.of("a", "::1", 5, "TLS")), "sip:a@[::1]:5;transport=tls")
 
     @given(st.text(max_size=40))
     def test_any_text(self, text: str) -> None:

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Malformed, Misuse, Refused
-from extenbot.interfaces import Flow
+from extenbot.interfaces import Dial, Flow
 from extenbot.sip.message import Request, Response, write
 from extenbot.sip.session import Session
 from tests.sip.wire import ANSWER, FLOW, OFFER, US, Recorder, request, stack
@@ -485,3 +485,27 @@ class Calling(SynchronousTestCase):
         self.assertEqual(self.wire.sent, [])
         session.refer("100")
         self.assertRaises(Misuse, session.refer, "100")
+
+    def test_on_its_connection(self) -> None:
+        """Our BYE goes on the PBX's connection; if that is gone, to its Contact, or to its Contact's port behind NAT."""
+        for number, (host, contact, dial) in enumerate(
+            (
+                ("192.0.2.10", "<sip:pbx@192.0.2.10:5070;transport=tcp>", Dial(("192.0.2.10", 5070), "192.0.2.10")),
+                ("192.0.2.10", "<sip:pbx@pbx.example>", Dial(("192.0.2.10", 5061), "pbx.example")),
+                ("10.0.0.5", "<sip:pbx@10.0.0.5:5070>", Dial(("198.51.100.7", 5070), "10.0.0.5")),
+            )
+        ):
+            self.setUp()
+            source = host if host != "10.0.0.5" else "198.51.100.7"
+            flow = Flow("TLS", US, (source, 40000))
+            via = f"SIP/2.0/TLS {host};branch=z9hG4bK{number};rport"
+            session = self.invited(flow=flow, via=via, contact=contact)
+            session.answer(ANSWER)
+            tag = session.dialog.local_tag
+            newer = Flow("TLS", US, (source, 40001))
+            self.received(request("ACK", 1, to_tag=tag, branch="ack"), flow)
+            self.received(request("INFO", 2, to_tag=tag), newer)
+            session.bye()
+            self.assertEqual(self.wire.sent[-1][2], newer._replace(dial=dial))
+            self.reply(200)
+            self.nothing_left()
