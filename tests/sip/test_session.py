@@ -487,7 +487,7 @@ class Calling(SynchronousTestCase):
         self.assertRaises(Misuse, session.refer, "100")
 
     def test_on_its_connection(self) -> None:
-        """Our BYE goes on the PBX's connection; if that is gone, to its Contact, or to its Contact's port behind NAT."""
+        """Our BYE goes on the PBX's connection, or else to its Contact, behind NAT to the Contact's port."""
         for number, (host, contact, dial) in enumerate(
             (
                 ("192.0.2.10", "<sip:pbx@192.0.2.10:5070;transport=tcp>", Dial(("192.0.2.10", 5070), "192.0.2.10")),
