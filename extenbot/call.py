@@ -49,9 +49,10 @@ from extenbot.interfaces import (
 from extenbot.media import sdp
 from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
+from extenbot.sip.answering import Answering
 from extenbot.sip.headers import name_addr
 from extenbot.sip.message import Request
-from extenbot.sip.session import Session, offered
+from extenbot.sip.session import offered
 from extenbot.tasks import Tasks
 
 #: what we offer when the INVITE has no offer: the law every PBX knows, as the voice must know it before the answer
@@ -168,7 +169,7 @@ class Call:
     def __init__(
         self,
         request: Request,
-        session: Session,
+        session: Answering,
         bot: Bot,
         around: Surroundings,
         peer: str,

@@ -53,11 +53,11 @@ from extenbot.net.sip import SipSockets
 from extenbot.net.websocket import WebSockets
 from extenbot.sandbox.server import Sandbox
 from extenbot.settings import Endpoint, Settings
+from extenbot.sip import session
 from extenbot.sip.digest import Challenger
 from extenbot.sip.registrant import Means
 from extenbot.sip.registrants import Registrants
 from extenbot.sip.registrar import Registrar
-from extenbot.sip.session import Sessions
 from extenbot.sip.transaction import Transactions
 from extenbot.store.directory import Change
 from extenbot.store.store import Store
@@ -158,8 +158,7 @@ class Extenbot(Service):
         self.switch = Switch(
             around=around,
             transport=self.sip,
-            transactions=self.transactions,
-            sessions=Sessions(),
+            means=session.Means(reactor, tokens, self.transactions, session.Sessions()),
             challenger=Challenger(self.domain, time.time, secrets.token_bytes(32), settings.sip.nonce_life),
             registrar=self.registrar,
             directory=self.store.directory,

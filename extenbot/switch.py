@@ -18,14 +18,15 @@ from extenbot.call import Call, Surroundings
 from extenbot.errors import Refused, Remote
 from extenbot.interfaces import Bot, Directory, Flow, SipTransport
 from extenbot.settings import Limits
+from extenbot.sip.answering import Answering
 from extenbot.sip.digest import Challenger
 from extenbot.sip.headers import ALLOW, CAPABILITIES, METHODS
 from extenbot.sip.message import Request
 from extenbot.sip.registrant import Registrant
 from extenbot.sip.registrants import Registrants
 from extenbot.sip.registrar import Registrar
-from extenbot.sip.session import Session, Sessions
-from extenbot.sip.transaction import ServerTransaction, Transactions
+from extenbot.sip.session import Means
+from extenbot.sip.transaction import ServerTransaction
 from extenbot.sip.uri import Uri
 
 #: request users that mean "the bot that you authenticated as": a word, and digits for PBXs that dial nothing else
@@ -41,8 +42,7 @@ class Switch:
         self,
         around: Surroundings,
         transport: SipTransport,
-        transactions: Transactions,
-        sessions: Sessions,
+        means: Means,
         challenger: Challenger,
         registrar: Registrar,
         directory: Directory,
@@ -51,8 +51,7 @@ class Switch:
     ) -> None:
         self._around = around
         self._transport = transport
-        self._transactions = transactions
-        self._sessions = sessions
+        self._means = means
         self._challenger = challenger
         self._registrar = registrar
         self._directory = directory
@@ -72,7 +71,7 @@ class Switch:
 
     def requested(self, request: Request, transaction: ServerTransaction) -> None:
         """A new request; what we refuse we refuse by raising `Refused`, the layer answers."""
-        session = self._sessions.find(request)
+        session = self._means.sessions.find(request)
         if session is not None:
             session.requested(request, transaction)
         elif request.to.tag:
@@ -95,7 +94,7 @@ class Switch:
 
     def acknowledged(self, request: Request, flow: Flow) -> None:  # noqa: ARG002
         """The ACK of a 2xx."""
-        session = self._sessions.find(request)
+        session = self._means.sessions.find(request)
         if session is not None:
             session.acknowledged(request)
 
@@ -147,7 +146,7 @@ class Switch:
         """Begin a call; `registration` is the address at the PBX that it came to, for a registrant."""
         self._admit(bot)
         around, flow = self._around, transaction.flow
-        session = Session(self._transactions, transaction, self._sessions, contact, around.clock, around.tokens)
+        session = Answering(self._means, transaction, contact)
         host, port = flow.remote
         peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:

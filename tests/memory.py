@@ -47,6 +47,7 @@ from extenbot.plugins.realtime import realtime
 from extenbot.sandbox import script as scripts
 from extenbot.sandbox.scripted import ScriptSession
 from extenbot.settings import Limits
+from extenbot.sip import session
 from extenbot.sip.digest import Challenger, answer_challenge
 from extenbot.sip.message import Request, Response, read
 from extenbot.sip.registrant import Means
@@ -256,8 +257,7 @@ class World:
                 rtp_timeout=rtp_timeout,
             ),
             transport=self,
-            transactions=self.transactions,
-            sessions=self.sessions,
+            means=session.Means(self.clock, self.tokens, self.transactions, self.sessions),
             challenger=Challenger("bots.example", self.now, b"key", 300),
             registrar=self.registrar,
             directory=self,

@@ -15,9 +15,9 @@ from extenbot.errors import BackendLost, Refused
 from extenbot.interfaces import CallLog, Playout, Voice, VoiceListener, VoiceOrder
 from extenbot.sandbox.script import read
 from extenbot.settings import Limits
+from extenbot.sip.answering import Answering
 from extenbot.sip.message import Response
 from extenbot.sip.registrants import contact_user
-from extenbot.sip.session import Session
 from tests.memory import BOT, PBX, Caller, Fault, World, bot, offer
 
 OTHER = bot(id="b2", username="max", password="other", name="Max")
@@ -397,7 +397,7 @@ class Failing(Case):
         def fail(_: object) -> None:
             raise Fault("ring")
 
-        self.patch(Session, "ring", fail)
+        self.patch(Answering, "ring", fail)
         self.assertEqual(self.call().codes[-1], 500)
         self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
         self.assertEqual(self.world.dialled, 1)

@@ -7,27 +7,75 @@ from __future__ import annotations
 
 from extenbot.errors import Malformed, Refused
 from extenbot.sip import grammar
-from extenbot.sip.headers import name_addr
-from extenbot.sip.message import Request
+from extenbot.sip.headers import NameAddr, name_addr
+from extenbot.sip.message import Message, Request, Response
 from extenbot.sip.uri import Uri
 
 
 class Dialog:
-    """The answering side's view of the dialog that an INVITE makes (RFC 3261 12.1.1)."""
+    """One side's view of a dialog (RFC 3261 12.1); `answered` and `called` make it of messages."""
 
-    def __init__(self, invite: Request, local_tag: str, cseq: int) -> None:
-        """`cseq` is the number before that of our first request. `Malformed` without a usable Contact."""
-        to = invite.to
-        self.call_id = invite.call_id
-        self.local_tag = local_tag
-        self.remote_tag = invite.from_.tag
-        self.local = f"<{to.uri}>;tag={local_tag}"
-        self.remote = invite.first("from") or ""
-        self.local_cseq = cseq
-        self.remote_cseq = invite.cseq.number
-        self.target = _contact(invite)
-        self.routes = tuple(name_addr(route) for route in invite.all("record-route"))
-        self.encoding = invite.encoding
+    def __init__(
+        self,
+        call_id: str,
+        local: str,
+        remote: str,
+        target: Uri,
+        routes: tuple[NameAddr, ...],
+        local_cseq: int,
+        remote_cseq: int | None,
+        encoding: str = "utf-8",
+    ) -> None:
+        """`local` and `remote` are what stands in From and To of our requests, with their tags.
+
+        `local_cseq` is the number before that of our next request, `remote_cseq` None before their first one.
+        """
+        self.call_id = call_id
+        self.local = local
+        self.remote = remote
+        self.local_tag = name_addr(local).tag
+        self.remote_tag = name_addr(remote).tag
+        self.target = target
+        self.routes = routes
+        self.local_cseq = local_cseq
+        self.remote_cseq = remote_cseq
+        self.encoding = encoding
+
+    @classmethod
+    def answered(cls, invite: Request, tag: str, cseq: int) -> Dialog:
+        """Ours when we answer `invite` with this To tag (RFC 3261 12.1.1). `Malformed` without a usable Contact."""
+        local = f"<{invite.to.uri}>;tag={tag}"
+        routes = tuple(name_addr(route) for route in invite.all("record-route"))
+        return cls(
+            invite.call_id,
+            local,
+            invite.first("from") or "",
+            _contact(invite),
+            routes,
+            cseq,
+            invite.cseq.number,
+            invite.encoding,
+        )
+
+    @classmethod
+    def called(cls, invite: Request, response: Response) -> Dialog:
+        """Ours when they answer our `invite` with a 1xx or 2xx that has a To tag (RFC 3261 12.1.2).
+
+        `Malformed` without a tag or a usable Contact.
+        """
+        if not response.to.tag:
+            raise Malformed("The answer has no To tag")
+        routes = tuple(name_addr(route) for route in reversed(response.all("record-route")))
+        return cls(
+            invite.call_id,
+            invite.first("from") or "",
+            response.first("to") or "",
+            _contact(response),
+            routes,
+            invite.cseq.number,
+            None,
+            invite.encoding,
+        )
 
     @property
     def next_hop(self) -> Uri:
@@ -55,7 +103,7 @@ class Dialog:
     def received(self, request: Request) -> None:
         """Take note of a request of theirs; `Refused` 500 when it is out of order (RFC 3261 12.2.2)."""
         number = request.cseq.number
-        if number <= self.remote_cseq:
+        if self.remote_cseq is not None and number <= self.remote_cseq:
             raise Refused(500, "Out of order")
         self.remote_cseq = number
 
@@ -65,8 +113,8 @@ class Dialog:
             self.target = _contact(request)
 
 
-def _contact(request: Request) -> Uri:
-    contacts = request.all("contact")
+def _contact(message: Message) -> Uri:
+    contacts = message.all("contact")
     if len(contacts) != 1 or (uri := name_addr(contacts[0]).uri).scheme not in ("sip", "sips"):
         raise Malformed("There is not one SIP Contact")
     grammar.host_port(uri.host)

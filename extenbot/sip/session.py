@@ -1,7 +1,7 @@
-"""The answering side of a call, from the INVITE to the BYE (RFC 3261 13.3, 14.2, 15; RFC 3311, RFC 3515).
+"""A call's dialog, whoever began it, from its first answer to the BYE (RFC 3261 12.2, 14, 15; RFC 3311, RFC 3515).
 
-A `Session` answers, repeats its 200 until the ACK comes, takes re-INVITEs, sends BYE and REFER, and tells
-its listener what the other side did. SDP is opaque bytes. Who may call at all is decided before.
+A `Session` takes re-INVITEs, sends BYE and REFER, and tells its listener what the other side did. How it begins
+is told in `answering` (they call us) and `calling` (we call them). SDP is opaque bytes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -57,12 +58,24 @@ class SessionListener(Protocol):
         """News of a `refer`: the answer to it or a state of the new call as a SIP code; `final` comes once."""
 
 
-class _State(Enum):
-    INVITED = 1
-    ANSWERED = 2  # 200 sent, no ACK yet
+class State(Enum):
+    """Where a session stands."""
+
+    EARLY = 1  # not answered yet
+    ANSWERED = 2  # our 200 is out, no ACK yet
     CONFIRMED = 3
     LEAVING = 4  # our BYE waits for the ACK, or for its answer
     ENDED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all sessions of this process share."""
+
+    clock: IReactorTime
+    tokens: Tokens
+    transactions: Transactions
+    sessions: Sessions
 
 
 def offered(request: Request) -> bytes:
@@ -98,36 +111,23 @@ class _Acceptance:
 
 
 class Session:
-    """One INVITE dialog, answered by us. Orders that come too late do nothing."""
+    """One INVITE dialog. Orders that come too late do nothing."""
 
-    def __init__(
-        self,
-        transactions: Transactions,
-        transaction: ServerTransaction,
-        sessions: Sessions,
-        contact: str,
-        clock: IReactorTime,
-        tokens: Tokens,
-    ) -> None:
-        """`contact` is our own URI. `Malformed` when no dialog can be made of the INVITE."""
+    def __init__(self, means: Means, dialog: Dialog, flow: Flow, seen_as: str, contact: str) -> None:
+        """`flow` leads to the other side, who calls its host `seen_as` itself; `contact` is our own URI."""
         self.listener: SessionListener | None = None
-        self.request = transaction.request
-        self.dialog = Dialog(self.request, transaction.tag, tokens.bits(16))
-        self.flow = transaction.flow
-        self._transactions = transactions
-        self._transaction = transaction
-        self._sessions = sessions
+        self.dialog = dialog
+        self.flow = flow
+        self._means = means
+        self._seen_as = seen_as
         self._contact = ("Contact", f"<{contact}>")
-        self._clock = clock
-        self._tokens = tokens
-        self._state = _State.INVITED
+        self._state = State.EARLY
         self._acceptances: dict[int, _Acceptance] = {}  # by CSeq
         self._refers: set[int] = set()  # CSeqs of all our REFERs
         self._referring: int | None = None  # of the one without an outcome
-        self._patience = Timers(clock)
+        self._patience = Timers(means.clock)
         self._farewell: Sequence[tuple[str, str]] = ()  # headers of a BYE that waits for the ACK
-        transaction.on_cancelled = self._cancelled
-        sessions.add(self)
+        means.sessions.add(self)
 
     @property
     def call_id(self) -> str:
@@ -136,36 +136,17 @@ class Session:
     @property
     def over(self) -> bool:
         """Whether orders no longer have any effect."""
-        return self._state in (_State.LEAVING, _State.ENDED)
+        return self._state in (State.LEAVING, State.ENDED)
 
     # -- Orders -----------------------------------------------------------------------
 
-    def ring(self) -> None:
-        """Send 180."""
-        if self._state is _State.INVITED:
-            self._transaction.answer(180, headers=[self._contact, ALLOW, *self._recorded()])
-
-    def answer(self, sdp: bytes) -> None:
-        """Send 200 with our SDP and repeat it until the ACK; without ACK for 32 s the call is ended by BYE."""
-        if self._state is _State.INVITED:
-            self._state = _State.ANSWERED
-            self._accept(self._transaction, sdp, self._recorded())
-
-    def refuse(self, code: int, words: str = "", headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Send 300 to 699."""
-        if self._state is _State.INVITED:
-            self._end()
-            self._transaction.answer(code, words, headers)
-
     def bye(self, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Hang up; before the answer this is a 480. `headers` go into the BYE (such as Reason, RFC 3326)."""
-        if self._state is _State.INVITED:
-            self.refuse(480, headers=headers)
-        elif self._state is _State.CONFIRMED:
+        """Hang up a call that was answered. `headers` go into the BYE (such as Reason, RFC 3326)."""
+        if self._state is State.CONFIRMED:
             self._leave()
             self._send_bye(headers)
-        elif self._state is _State.ANSWERED:  # RFC 3261 15: not before the ACK
-            self._state = _State.LEAVING
+        elif self._state is State.ANSWERED:  # RFC 3261 15: not before the ACK
+            self._state = State.LEAVING
             self._farewell = headers
 
     def refer(self, target: str, referred_by: str = "") -> None:
@@ -173,7 +154,7 @@ class Session:
 
         `Malformed` when it is no such thing; `Misuse` without a call or while another transfer is under way.
         """
-        if self._state is not _State.CONFIRMED or self._referring is not None:
+        if self._state is not State.CONFIRMED or self._referring is not None:
             raise Misuse("There is no call to transfer now")
         uri = self._transfer_uri(target)
         request = self.dialog.request("REFER")
@@ -185,7 +166,9 @@ class Session:
         self._refers.add(self._referring)
         self._wait_for_news()
         number = self._referring
-        self._transactions.request(request, self._toward(), lambda response: self._refer_answered(number, response))
+        self._means.transactions.request(
+            request, self._toward(), lambda response: self._refer_answered(number, response)
+        )
 
     # -- What the other side does -------------------------------------------------------
 
@@ -225,49 +208,37 @@ class Session:
             sdp = offered(request) if acceptance.late else b""
         except Refused:  # an ACK cannot be refused; a call without media is ended by who sees it
             sdp = b""
-        if self._state is _State.LEAVING:
+        if self._state is State.LEAVING:
             self._leave()
             self._send_bye(self._farewell)
             return
-        first = self._state is _State.ANSWERED
-        self._state = _State.CONFIRMED
+        first = self._state is State.ANSWERED
+        self._state = State.CONFIRMED
         if self.listener and (first or sdp):
             self.listener.acked(sdp)
 
     # -- Inside -------------------------------------------------------------------------
 
-    def _recorded(self) -> list[tuple[str, str]]:
-        """RFC 3261 12.1.1: the answer gives the Record-Routes back as they came."""
-        return [("Record-Route", value) for value in self.request.all("record-route")]
-
     def _accept(self, transaction: ServerTransaction, sdp: bytes, headers: Sequence[tuple[str, str]] = ()) -> None:
         request = transaction.request
         response = answer(request, 200, "", [self._contact, ALLOW, SUPPORTED, *headers], sdp, SDP)
         self._acceptances[request.cseq.number] = _Acceptance(
-            self._clock, lambda: transaction.respond(response), self._unacknowledged, late=not request.body
+            self._means.clock, lambda: transaction.respond(response), self._unacknowledged, late=not request.body
         )
 
     def _unacknowledged(self) -> None:
         """RFC 3261 13.3.1.4, 14.2."""
-        told = self._state is _State.LEAVING
+        told = self._state is State.LEAVING
         headers = self._farewell if told else ()
         self._leave()
         self._send_bye(headers)
         if self.listener and not told:
             self.listener.ended("no-ack")
 
-    def _cancelled(self) -> None:
-        if self._state is _State.INVITED:
-            self.refuse(487)
-            if self.listener:
-                self.listener.cancelled()
-
     def _hung_up(self, transaction: ServerTransaction) -> None:
         """RFC 3261 15.1.2; it may cross our own BYE."""
         transaction.answer(200)
         told = self.over
-        if self._state is _State.INVITED:
-            self._transaction.answer(487)
         self._end()
         if self.listener and not told:
             self.listener.ended("caller")
@@ -288,8 +259,8 @@ class Session:
         transaction.answer(200, "", [self._contact, ALLOW, SUPPORTED], sdp, SDP)
 
     def _renegotiated(self, request: Request) -> bytes:
-        if self._state is _State.INVITED:
-            raise Refused(500, "The call is not answered yet", [("Retry-After", str(1 + self._tokens.bits(3)))])
+        if self._state is State.EARLY:
+            raise Refused(500, "The call is not answered yet", [("Retry-After", str(1 + self._means.tokens.bits(3)))])
         if any(acceptance.late for acceptance in self._acceptances.values()):
             raise Refused(491, "An offer of ours waits for its answer")
         if self.listener is None:
@@ -300,7 +271,7 @@ class Session:
 
     def _leave(self) -> None:
         """No more orders and no more timers; the dialog is known until our BYE is answered."""
-        self._state = _State.LEAVING
+        self._state = State.LEAVING
         self._patience.enter()
         for acceptance in self._acceptances.values():
             acceptance.stop()
@@ -308,14 +279,17 @@ class Session:
 
     def _end(self) -> None:
         self._leave()
-        self._state = _State.ENDED
-        self._sessions.remove(self)
+        self._state = State.ENDED
+        self._means.sessions.remove(self)
 
     def _send_bye(self, headers: Sequence[tuple[str, str]]) -> None:
         request = self.dialog.request("BYE")
         for name, value in headers:
             request.add(name, value)
-        self._transactions.request(request, self._toward(), lambda _response: self._end())
+        self._ask(request, lambda _response: self._end())
+
+    def _ask(self, request: Request, answered: Callable[[Response], None]) -> None:
+        self._means.transactions.request(request, self._toward(), answered)
 
     def _toward(self) -> Flow:
         """The way of our own requests: RFC 3261 12.2.1.1 where addresses can be believed.
@@ -323,10 +297,10 @@ class Session:
         Behind NAT a Contact names what only its own network can reach, and then, as for hosts without
         an address, the way the call came is the way back. A connection is used as long as it lives.
         """
-        hop, via = self.dialog.next_hop, self.request.via
+        hop = self.dialog.next_hop
         source = self.flow.remote[0]
         port = hop.port or (TLS_PORT if self.flow.transport == "TLS" else PORT)
-        believed = via.host.strip("[]") == source
+        believed = self._seen_as == source
         try:
             there, here = ipaddress.ip_address(hop.address), ipaddress.ip_address(source)
         except ValueError:

@@ -8,10 +8,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Flow
+from extenbot.sip.answering import Answering
 from extenbot.sip.digest import Challenger, answer_challenge
 from extenbot.sip.message import Request, Response, read, write
 from extenbot.sip.registrar import Registrar
-from extenbot.sip.session import Session, Sessions, offered
+from extenbot.sip.session import Means, Sessions, offered
 from extenbot.sip.transaction import ServerTransaction, Transactions
 from tests.fakes import CountingTokens
 from tests.sip.wire import ANSWER, FLOW, Recorder
@@ -188,9 +189,8 @@ class Server:
         if request.method == "REGISTER":
             transaction.respond(self.registrar.register(request, username, transaction.flow))
         else:
-            self.session = Session(
-                self.transactions, transaction, self.sessions, "sip:bot@192.0.2.1:5060", self.clock, self.tokens
-            )
+            means = Means(self.clock, self.tokens, self.transactions, self.sessions)
+            self.session = Answering(means, transaction, "sip:bot@192.0.2.1:5060")
 
     def acknowledged(self, request: Request, flow: Flow) -> None:
         self.sessions.find(request)

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Malformed, Misuse, Refused
 from extenbot.interfaces import Dial, Flow
+from extenbot.sip.answering import Answering
 from extenbot.sip.message import Request, Response, write
-from extenbot.sip.session import Session
 from tests.sip.wire import ANSWER, FLOW, OFFER, US, Recorder, request, stack
 
 
@@ -29,7 +29,7 @@ class Calling(SynchronousTestCase):
         self.clock.pump([0.125] * round(seconds / 0.125))
         return self.wire.take()
 
-    def invited(self, body: bytes = OFFER, flow: Flow = FLOW, **more: Any) -> Session:
+    def invited(self, body: bytes = OFFER, flow: Flow = FLOW, **more: Any) -> Answering:
         self.received(request("INVITE", body=body, **more), flow)
         return self.stack.session
 
@@ -37,7 +37,7 @@ class Calling(SynchronousTestCase):
         """A request of the PBX within the call."""
         return self.received(request(method, number, to_tag=self.stack.session.dialog.local_tag, **more))
 
-    def talking(self, **more: Any) -> Session:
+    def talking(self, **more: Any) -> Answering:
         session = self.invited(**more)
         session.answer(ANSWER)
         self.ours("ACK", 1, branch="ack")

@@ -8,9 +8,10 @@ from twisted.internet.task import Clock
 
 from extenbot.errors import Refused
 from extenbot.interfaces import Address, Flow
+from extenbot.sip.answering import Answering
 from extenbot.sip.headers import CAPABILITIES
 from extenbot.sip.message import Request, Response, read
-from extenbot.sip.session import Session, Sessions
+from extenbot.sip.session import Means, Sessions
 from extenbot.sip.transaction import ServerTransaction, Transactions
 from tests.fakes import CountingTokens
 
@@ -134,7 +135,7 @@ class Switch:
         self.transactions: Transactions
         self.sessions = Sessions()
         self.listener = Listener()
-        self.session: Session
+        self.session: Answering
         self.requests: list[tuple[Request, ServerTransaction]] = []
 
     def requested(self, request: Request, transaction: ServerTransaction) -> None:
@@ -148,7 +149,8 @@ class Switch:
             transaction.answer(200, headers=CAPABILITIES)
         elif request.method == "INVITE":
             contact = "sip:bot@192.0.2.1:5060"
-            self.session = Session(self.transactions, transaction, self.sessions, contact, self.clock, self.tokens)
+            means = Means(self.clock, self.tokens, self.transactions, self.sessions)
+            self.session = Answering(means, transaction, contact)
             self.session.listener = self.listener
         else:
             raise Refused(405, "Not here")
