@@ -35,6 +35,35 @@ class Endpoint(NamedTuple):
         return f"{self.kind}:{self.port}" + (f":interface={interface}" if interface else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Advertised:
+    """What we call ourselves to others, each peer by its address. The rule is one for SIP and for RTP:
+
+    the first of `networks` that the peer is in decides; else the first of `hosts` that is of use to it, which is
+    an address of its own IP version, or a name.
+    """
+
+    networks: tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str], ...] = ()
+    hosts: tuple[str, ...] = ()
+
+    def toward(self, peer: str) -> str:
+        """Our address or name for the peer at the address `peer`; empty when nothing here is meant for it."""
+        if self.networks:
+            try:
+                address = ipaddress.ip_address(peer)
+            except ValueError:
+                address = None
+            for network, host in self.networks:
+                if address is not None and address in network:
+                    return host
+        six = ":" in peer
+        return next((host for host in self.hosts if not _numeric(host) or (":" in host) == six), "")
+
+
+def _numeric(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
+
+
 # -- Readers: a raw value (from TOML, or text from the environment) to a value, or ValueError with a sentence --
 
 
@@ -59,6 +88,34 @@ def _address(raw: object) -> str:
         except ValueError:
             raise ValueError(f"must be an IP address, not {text!r}") from None
     return text
+
+
+def _advertised(host: Callable[[object], str]) -> Callable[[object], Advertised]:
+    """One of `HOST` and `NETWORK=HOST`, or a list of them; `host` reads a host."""
+
+    def read(raw: object) -> Advertised:
+        texts = re.split(r"[,\s]+", raw) if isinstance(raw, str) else raw
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"must be an address or a list of them, not {raw!r}")
+        networks, hosts = [], []
+        for text in filter(None, (text.strip() for text in texts)):
+            before, equals, after = text.rpartition("=")
+            told = host(after)
+            if not told:
+                raise ValueError(f"must name an address after the equals sign, not {text!r}")
+            if not equals:
+                hosts.append(told)
+                continue
+            try:
+                network = ipaddress.ip_network(before.strip())
+            except ValueError:
+                raise ValueError(f"must be a network such as 10.0.0.0/8 before the equals sign, not {text!r}") from None
+            if _numeric(told) and (":" in told) != (network.version == 6):
+                raise ValueError(f"must tell a network an address of its own IP version, not {text!r}")
+            networks.append((network, told))
+        return Advertised(tuple(networks), tuple(hosts))
+
+    return read
 
 
 def _path(raw: object) -> Path:
@@ -186,7 +243,9 @@ class Sip:
 class Rtp:
     ports: range = _setting(range(10000, 20001), _ports, "UDP ports for RTP and RTCP")
     interface: str = _setting("0.0.0.0", _address, "address the RTP sockets are bound to")
-    advertise: str = _setting("", _address, "address written into SDP; empty: that of the interface used")
+    advertise: Advertised = _setting(
+        Advertised(), _advertised(_address), "addresses written into SDP; none: that of the interface used"
+    )
     timeout: float = _setting(
         60.0, _seconds(1, 3600), "a call without any RTP from the caller ends after this, seconds"
     )

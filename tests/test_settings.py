@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import SettingsError
-from extenbot.settings import _READERS, Endpoint, load, variable
+from extenbot.settings import _READERS, Endpoint, _advertised, _domain, load, variable
 
 
 class Settings(SynchronousTestCase):
@@ -86,6 +86,43 @@ class Settings(SynchronousTestCase):
             },
         )
         self.assertNotIn("secret", problems["[database] url"])
+
+    def test_advertised(self) -> None:
+        """Each peer is told our address in its own network, else the plain one of its IP version."""
+        rtp = load(
+            self.file(
+                '[rtp]\nadvertise = ["203.0.113.5", "10.0.0.0/8=10.0.0.2", "2001:db8::5", "10.1.0.0/16=10.1.0.2"]\n'
+            ),
+            {},
+        ).rtp
+        for peer, told in (
+            ("10.0.0.7", "10.0.0.2"),
+            ("10.1.0.7", "10.0.0.2"),  # the first network that fits
+            ("192.0.2.1", "203.0.113.5"),
+            ("2001:db8::1", "2001:db8::5"),
+            ("fe80::1%eth0", "2001:db8::5"),
+            ("pbx.example", "203.0.113.5"),
+        ):
+            self.assertEqual(rtp.advertise.toward(peer), told, peer)
+        one = load(self.file('[rtp]\nadvertise = "203.0.113.5"\n'), {}).rtp.advertise
+        self.assertEqual((one.toward("10.0.0.7"), one.toward("::1")), ("203.0.113.5", ""))
+        environment = {"EXTENBOT_RTP_ADVERTISE": "203.0.113.5, fd00::/8=[fd00::2]"}
+        several = load(self.file(""), environment).rtp.advertise
+        self.assertEqual((several.toward("fd00::9"), several.toward("::1")), ("fd00::2", ""))
+        self.assertEqual(load(self.file('[rtp]\nadvertise = ""\n'), {}).rtp.advertise.toward("::1"), "")
+        self.assertEqual(_advertised(_domain)("sip.example").toward("::1"), "sip.example")
+
+    def test_advertised_mistakes(self) -> None:
+        """A network that is none, an address of the other IP version or a missing one is told in words."""
+        for text, words in (
+            ("10.0.0.1/8=10.0.0.2", "a network such as"),
+            ("lan=10.0.0.2", "a network such as"),
+            ("10.0.0.0/8=fd00::2", "its own IP version"),
+            ("10.0.0.0/8=", "after the equals sign"),
+            ("pbx.example", "an IP address"),
+        ):
+            self.assertIn(words, self.problems(EXTENBOT_RTP_ADVERTISE=text)["[rtp] advertise"])
+        self.assertIn("a list of them", self.problems("[rtp]\nadvertise = 5\n")["[rtp] advertise"])
 
     def test_tls_needs_a_certificate(self) -> None:
         """TLS without a certificate or without its key is told before anything starts."""

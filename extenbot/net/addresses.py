@@ -8,7 +8,7 @@ import socket
 from functools import lru_cache
 
 from extenbot.errors import CannotStart
-from extenbot.settings import Endpoint
+from extenbot.settings import Advertised, Endpoint
 
 ANY = frozenset({"", "0.0.0.0", "::"})
 #: TEST-NET-1 (RFC 5737): never routed specially, so the way to it is the way to the internet
@@ -31,6 +31,17 @@ def local_toward(host: str) -> str:
 def outward() -> str:
     """This machine's own outward address, without asking anybody; 127.0.0.1 on a machine without a network."""
     return local_toward(_OUTSIDE)
+
+
+def advertised(rules: Advertised, interface: str, peer: str) -> str:
+    """What the peer at the address `peer` is told to reach us by: what the settings say, else our address toward it.
+
+    `interface` is what we are bound to; a wild card, or one of the other IP version, is of no use to the peer.
+    """
+    told = rules.toward(peer)
+    if told or (interface not in ANY and (":" in interface) == (":" in peer)):
+        return told or interface
+    return local_toward(peer)
 
 
 def listening_error(endpoint: Endpoint, error: OSError | None) -> CannotStart:

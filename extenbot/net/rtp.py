@@ -20,7 +20,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from extenbot.errors import Refused
 from extenbot.interfaces import Address, RtpReceiver
-from extenbot.net.addresses import ANY, local_toward
+from extenbot.net.addresses import ANY, advertised
 from extenbot.settings import Rtp
 
 #: packets of one call taken at one tick; more can only be a flood
@@ -147,9 +147,7 @@ class RtpPool:
             raise
         finally:
             control.close()  # the reactor has a descriptor of its own
-        host = self._settings.advertise
-        if not host or (":" in host) != (":" in interface):  # of no use to peers of the other IP version
-            host = local_toward(toward) if interface in ANY else interface
+        host = advertised(self._settings.advertise, interface, toward)
         return PortPair(self, receiver, (host, even), audio, port)
 
     def rest(self, even: int) -> None:

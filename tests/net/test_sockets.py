@@ -19,10 +19,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from extenbot.errors import Refused
 from extenbot.interfaces import Address
-from extenbot.net.addresses import local_toward
+from extenbot.net.addresses import advertised, local_toward
 from extenbot.net.rtp import REST, RtpPool
 from extenbot.net.websocket import WebSockets
-from extenbot.settings import Rtp
+from extenbot.settings import Advertised, Rtp
 
 
 def free_range(pairs: int) -> range:
@@ -62,6 +62,18 @@ class Addresses(SynchronousTestCase):
     def test_own_address(self) -> None:
         """The address we tell a peer is the one packets to it leave from."""
         self.assertEqual(local_toward("127.0.0.9"), "127.0.0.1")
+
+    def test_advertised(self) -> None:
+        """A peer is told what the settings say, else the interface we are bound to when it can reach that."""
+        rules = Advertised(hosts=("203.0.113.5",))
+        none = Advertised()
+        for settings, interface, peer, told in (
+            (rules, "127.0.0.3", "127.0.0.9", "203.0.113.5"),
+            (none, "127.0.0.3", "127.0.0.9", "127.0.0.3"),
+            (none, "0.0.0.0", "127.0.0.9", "127.0.0.1"),
+            (rules, "127.0.0.3", "::1", "::1"),
+        ):
+            self.assertEqual(advertised(settings, interface, peer), told)
 
 
 class Rtcp(TestCase):
