@@ -9,12 +9,12 @@
 -- One row: what this database is, and how often the bots have changed.
 create table meta (
     id integer not null primary key check (id = 1),
-    schema_version integer not null,    -- another number: another extenbot
+    schema_version integer not null,    -- an older one is moved up, see store/upgrade.py
     revision bigint not null,           -- grows in every transaction that touches accounts, bots or functions
     key_check text not null             -- a known word, sealed: tells a wrong key file from the right one
 );
 
-insert into meta (id, schema_version, revision, key_check) values (1, 1, 0, '');
+insert into meta (id, schema_version, revision, key_check) values (1, 2, 0, '');
 
 -- Who may log in.
 create table accounts (
@@ -59,7 +59,9 @@ create table bots (
     transport text not null,            -- 'udp', empty: as DNS says
     expires integer not null,           -- seconds that a registration is asked for
     allowed text not null,              -- more addresses that may call, networks separated by blanks
-    created double precision not null
+    created double precision not null,
+    -- of a registrar only:
+    trusted text not null default ''    -- who may call without a digest, networks separated by blanks
 );
 
 create index bots_account on bots (account_id);
@@ -107,6 +109,7 @@ create table bindings (
     q text not null,
     user_agent text not null,
     registered_at double precision not null,
+    path text not null default '',      -- the way to it (RFC 3327), one address a line
     primary key (bot_id, position)
 );
 

@@ -240,6 +240,8 @@ class Bot:
     transport: str = ""  # "udp"; empty: as DNS says
     expires: int = 600  # seconds that a registration is asked for
     allowed: str = ""  # more addresses that may call, networks separated by blanks
+    # Of a registrar only:
+    trusted: str = ""  # who may call without a digest, networks separated by blanks
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Binding:
     q: str
     user_agent: str
     registered_at: float
+    path: tuple[str, ...] = ()  # Route header values that lead there, the first hop first (RFC 3327)
 
     @property
     def host(self) -> str:

@@ -26,6 +26,7 @@ def _row(bot_id: str, position: int, binding: Binding) -> dict[str, Any]:
         "local_port": flow.local[1],
         "remote_host": flow.remote[0],
         "remote_port": flow.remote[1],
+        "path": "\n".join(binding.path),
     }
 
 
@@ -48,7 +49,8 @@ class Bindings:
             for row in connection.execute(query):
                 flow = Flow(row.transport, (row.local_host, row.local_port), (row.remote_host, row.remote_port))
                 plain = {name: getattr(row, name) for name in _PLAIN}
-                binding = Binding(username=row.username, flow=flow, **plain)
+                path = tuple(row.path.split("\n")) if row.path else ()
+                binding = Binding(username=row.username, flow=flow, path=path, **plain)
                 found[row.username] = (*found.get(row.username, ()), binding)
         return found
 

@@ -1,4 +1,4 @@
-"""Opens the database, makes it on first start, and hands out transactions.
+"""Opens the database, makes it on first start, moves an older one up, and hands out transactions.
 
 The service and the `extenbot` command use the same database at the same time. SQLite
 allows one writer: ours wait for each other in line, those of other processes by
@@ -22,6 +22,7 @@ from extenbot.errors import CannotStart
 from extenbot.settings import Settings
 from extenbot.store import keys, tables
 from extenbot.store.tables import SCHEMA_VERSION, meta
+from extenbot.store.upgrade import move_up
 
 BUSY_TIMEOUT = 10  # seconds that a writer waits for another process
 KEY_CHECK = "extenbot"
@@ -58,6 +59,7 @@ class Database:
         try:
             with self.write() as connection:
                 self._make_schema(connection)
+                move_up(connection)
                 self._check_version(connection)
                 self._find_keys(connection)
         except DBAPIError as error:

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -91,6 +91,7 @@ bots = Table(
     _column("expires", Integer),
     _column("allowed", Text),
     _column("created", Double),
+    _column("trusted", Text, server_default=""),
     CheckConstraint("kind in ('registrar', 'registrant')"),
     Index("bots_account", "account_id"),
 )
@@ -138,6 +139,7 @@ bindings = Table(
     _column("q", Text),
     _column("user_agent", Text),
     _column("registered_at", Double),
+    _column("path", Text, server_default=""),
 )
 
 registrations = Table(
