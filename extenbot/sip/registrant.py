@@ -14,7 +14,7 @@ RFC 5626 4.5 says, 30 s to 30 min. A binding has one Call-ID for its whole life 
 
 Our Contact holds a user that nobody can guess: who knows it and calls from where the registrar is may talk to
 the bot without a digest. Its host is what the registrar saw (Via received and rport), so it leads through NAT.
-Service-Route (RFC 3608) and Path (RFC 3327) are kept for who sends requests to the PBX.
+Service-Route (RFC 3608) and Path (RFC 3327) are kept; `way` is for who sends requests to the PBX.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from extenbot.sip.message import Request, Response
 from extenbot.sip.timers import Timers
 from extenbot.sip.transaction import Transactions
 from extenbot.sip.uri import Uri
+from extenbot.sip.way import Way
 
 FIRST_WAIT = 30.0  # seconds (RFC 5626 4.5)
 LONGEST_WAIT = 1800.0
@@ -272,6 +273,20 @@ class Registrant:
             uri.params = {"transport": self._target.transport.lower()}
         return str(uri)
 
+    def way(self) -> Way | None:
+        """How requests of ours go to this PBX; None when it does not have us registered.
+
+        An outbound proxy stays the first hop, before the Service-Route (RFC 3608 6.1) unless that begins with it.
+        """
+        if not self._still():
+            return None
+        routes = self.service_route
+        if self._proxy and not (routes and name_addr(routes[0]).uri.same(self._proxy)):
+            routes = (f"<{self._proxy}>", *routes)
+        domain = str(self._registrar).partition(":")[2]
+        login = self.login
+        return Way(self._flow, routes, str(self.aor), self.contact, domain, login.auth_id, login.password)
+
     def trusts(self, host: str) -> bool:
         """Whether a request from there is the PBX's: its registrar is there, or the owner said so."""
         if any(host in hosts for hosts in self._hosts.values()):
@@ -448,7 +463,8 @@ class Registrant:
             if not self._granted and self.registration.state is not Standing.LEAVING:
                 self._machine.failed(Standing.REFUSED, "The PBX accepted the registration for no time at all.")
                 return
-            self.service_route, self.path = tuple(response.all("service-route")), tuple(response.all("path"))
+            self.path = tuple(response.tokens("path"))
+            self.service_route = tuple(str(name_addr(text)) for text in response.tokens("service-route"))
             self._machine.accepted()
         elif self._tries >= MOST_TRIES:
             self._refused(response)

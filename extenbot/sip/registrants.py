@@ -16,6 +16,7 @@ from extenbot.errors import Refused
 from extenbot.interfaces import Bot, Registration
 from extenbot.sip.message import Request
 from extenbot.sip.registrant import Login, Means, Registrant
+from extenbot.sip.way import Way
 
 
 def contact_user(bot: Bot) -> str:
@@ -67,6 +68,11 @@ class Registrants:
         """How it stands with a bot; None when it does not register."""
         registrant = self._by_bot.get(bot_id)
         return registrant.registration if registrant else None
+
+    def way(self, bot_id: str) -> Way | None:
+        """How requests of a bot go to its PBX; None while it is not registered there."""
+        registrant = self._by_bot.get(bot_id)
+        return registrant.way() if registrant else None
 
     def of(self, request: Request, host: str) -> Registrant | None:
         """Whose Contact a request from `host` is for; `Refused` 403 when it does not come from that PBX."""

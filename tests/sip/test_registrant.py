@@ -19,6 +19,7 @@ from extenbot.sip.registrant import Inputs, Login, Means, Registrant, _machine
 from extenbot.sip.registrants import Registrants, contact_user
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.transaction import ServerTransaction, Transactions
+from extenbot.sip.way import Way
 from tests.fakes import CountingTokens
 from tests.sip.wire import PBX, US, Recorder, Wire
 
@@ -256,6 +257,65 @@ class Registering(Rig):
         self.assertEqual(str(request.uri), "sip:pbx.example:5080")
         self.assertTrue(made.trusts("192.0.2.10") and made.trusts("192.0.2.11"))
         self.assertFalse(made.trusts("192.0.2.12"))
+
+
+class WayOut(Rig):
+    ROUTES = "<sip:edge.example:5090;lr>, <sip:core.example;lr>"
+
+    def way(self, made: Registrant) -> Way:
+        found = made.way()
+        assert found is not None
+        return found
+
+    def test_plain(self) -> None:
+        """The bot's own requests go where it is registered, as the extension, with its login; before that nowhere."""
+        made = self.registrant(auth_id="login")
+        self.assertIsNone(made.way())
+        self.reply(401, ("WWW-Authenticate", CHALLENGE))
+        self.assertIsNone(made.way())
+        self.reply(200)
+        way = self.way(made)
+        self.assertEqual((way.flow.transport, way.flow.remote, way.routes), ("UDP", PBX, ()))
+        self.assertEqual((way.local, way.contact), ("sip:100@pbx.example", made.contact))
+        self.assertEqual((way.domain, way.username, way.password), ("pbx.example:5080", "login", "secret"))
+        self.assertNotIn("secret", repr(way))
+
+    def test_service_route(self) -> None:
+        """They take the way that the registrar has named (RFC 3608), until it names another or none."""
+        made = self.registrant()
+        self.reply(200, ("Service-Route", self.ROUTES))
+        self.assertEqual(self.way(made).routes, ("<sip:edge.example:5090;lr>", "<sip:core.example;lr>"))
+        self.clock.advance(made.registration.next_try)
+        self.assertTrue(made.way())  # while a refresh is under way
+        self.reply(200)
+        self.assertEqual(self.way(made).routes, ())
+
+    def test_outbound_proxy(self) -> None:
+        """The outbound proxy is the first hop, once, also when the registrar names it as well."""
+        for proxy, routes in (
+            ("edge.example:5090", self.ROUTES),
+            ("front.example", f"<sip:front.example;lr>,{self.ROUTES}"),
+        ):
+            made = self.registrant(outbound_proxy=proxy)
+            self.reply(200, ("Service-Route", self.ROUTES))
+            self.assertEqual(", ".join(self.way(made).routes).replace(">, <", ">,<"), routes.replace(">, <", ">,<"))
+            made.stop()
+            self.reply(200)
+
+    def test_over(self) -> None:
+        """A registration that could not be refreshed serves until its time is over; a bot that signs off has none."""
+        made = self.registered()
+        self.clock.advance(made.registration.next_try)
+        self.reply(403)
+        self.assertTrue(made.way())
+        self.clock.advance(600 - self.clock.seconds() - 0.5)
+        self.assertTrue(made.way())
+        self.clock.advance(0.5)
+        self.assertIsNone(made.way())
+        self.seen = len(self.transport.sent)
+        other = self.registered()
+        other.stop()
+        self.assertIsNone(other.way())
 
 
 class BehindNat(Rig):
