@@ -1,4 +1,4 @@
-"""The three transaction machines, alone: what they send and when, and that no input surprises them."""
+"""The four transaction machines, alone: what they send and when, and that no input surprises them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from extenbot.sip import invite, noninvite
 from extenbot.sip.message import Response
 from extenbot.sip.timers import Timers
+from tests.sip.wire import FLOW
 
 Sent = list[tuple[float, bytes]]
 
@@ -32,6 +33,19 @@ class Bench:
 
     def run(self, seconds: float) -> None:
         self.clock.pump([0.125] * round(seconds / 0.125))
+
+    def invite_client(self, reliable: bool = False) -> invite.InviteClient:
+        core = invite.InviteClientCore(
+            self.send,
+            lambda: self.send(b"CANCEL"),
+            lambda response: self.send(b"ACK"),
+            Timers(self.clock),
+            reliable,
+            lambda response, flow: self.told.append(response.code),
+            self.told.append,
+            self.tell("ended"),
+        )
+        return invite.invite_client(core)
 
     def invite(self, reliable: bool = False) -> invite.InviteServer:
         core = invite.InviteServerCore(self.send, Timers(self.clock), reliable, self.tell("failed"), self.tell("ended"))
@@ -121,6 +135,137 @@ class InviteServer(SynchronousTestCase):
         self.assertEqual(self.bench.told, ["ended"])
 
 
+class InviteClient(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.bench = Bench()
+        self.machine = self.bench.invite_client()
+        self.machine.start()
+
+    def times(self, data: bytes = b"request") -> list[float]:
+        return [at for at, sent in self.bench.sent if sent == data]
+
+    def ended(self, *told: object) -> None:
+        """What was told, and nothing is left."""
+        self.assertEqual(self.bench.told, [*told])
+        self.assertEqual(self.bench.clock.getDelayedCalls(), [])
+
+    def test_unanswered(self) -> None:
+        """The INVITE is repeated at T1 doubling without a limit, and given up after 32 s."""
+        self.bench.run(31.875)
+        self.assertEqual(self.bench.told, [])
+        self.bench.run(10)
+        self.assertEqual(self.times(), [0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5])
+        self.ended("ended", 408)
+
+    def test_ringing(self) -> None:
+        """From the first 1xx on nothing is repeated and nothing is too late; 100 is not told."""
+        self.bench.run(1)
+        self.machine.provisional(Response(100), FLOW)
+        self.bench.run(100)
+        self.machine.provisional(Response(180), FLOW)
+        self.machine.provisional(Response(180), FLOW)
+        self.assertEqual(self.times(), [0, 0.5])
+        self.assertEqual((self.bench.told, self.bench.clock.getDelayedCalls()), ([180, 180], []))
+
+    def test_accepted(self) -> None:
+        """Every 2xx is told for 32 s, and none is acknowledged here (RFC 6026 7.2)."""
+        self.machine.accepted(Response(200), FLOW)
+        self.bench.run(31.875)
+        self.machine.accepted(Response(202), FLOW)
+        self.machine.refused(Response(486), FLOW)
+        self.machine.provisional(Response(180), FLOW)
+        self.bench.run(0.125)
+        self.machine.accepted(Response(200), FLOW)
+        self.assertEqual(self.bench.sent, [(0, b"request")])
+        self.ended(200, 202, "ended")
+
+    def test_refused(self) -> None:
+        """A refusal is told once; each copy of it gets the ACK for 32 s."""
+        self.machine.provisional(Response(180), FLOW)
+        self.machine.refused(Response(486), FLOW)
+        self.bench.run(31.875)
+        self.machine.refused(Response(486), FLOW)
+        self.bench.run(0.125)
+        self.machine.refused(Response(486), FLOW)
+        self.assertEqual(self.times(b"ACK"), [0, 31.875])
+        self.ended(180, 486, "ended")
+
+    def test_accepted_after_refusal(self) -> None:
+        """A 2xx that a proxy lets through after a refusal is told: somebody must end that call (RFC 3261 16.7)."""
+        self.machine.refused(Response(486), FLOW)
+        self.bench.run(1)
+        self.machine.accepted(Response(200), FLOW)
+        self.bench.run(31)
+        self.ended(486, 200, "ended")
+
+    def test_cancelled(self) -> None:
+        """CANCEL goes out at once when it rings, and 487 is the end of it."""
+        self.machine.provisional(Response(180), FLOW)
+        self.bench.run(1)
+        self.machine.cancel()
+        self.machine.cancel()
+        self.machine.provisional(Response(183), FLOW)
+        self.bench.run(1)
+        self.machine.refused(Response(487), FLOW)
+        self.bench.run(32)
+        self.assertEqual(self.bench.sent, [(0, b"request"), (1, b"CANCEL"), (2, b"ACK")])
+        self.ended(180, 183, 487, "ended")
+
+    def test_cancelled_too_soon(self) -> None:
+        """CANCEL waits for the first 1xx, while the INVITE is still repeated (RFC 3261 9.1)."""
+        self.machine.cancel()
+        self.bench.run(2)
+        self.machine.provisional(Response(100), FLOW)
+        self.bench.run(1)
+        self.machine.refused(Response(487), FLOW)
+        self.assertEqual((self.times(), self.times(b"CANCEL"), self.times(b"ACK")), ([0, 0.5, 1.5], [2], [3]))
+
+    def test_cancelled_and_unanswered(self) -> None:
+        """Who never said a word gets no CANCEL."""
+        self.machine.cancel()
+        self.bench.run(40)
+        self.assertEqual((len(self.times()), self.times(b"CANCEL")), (7, []))
+        self.ended("ended", 408)
+
+    def test_cancelled_and_unheard(self) -> None:
+        """Without a word on the INVITE for 32 s after CANCEL it counts as cancelled; a late 2xx is still told."""
+        self.machine.provisional(Response(180), FLOW)
+        self.machine.cancel()
+        self.bench.run(31.875)
+        self.assertEqual(self.bench.told, [180])
+        self.bench.run(0.125)
+        self.assertEqual(self.bench.told, [180, 487])
+        self.machine.refused(Response(487), FLOW)
+        self.bench.run(31.875)
+        self.machine.accepted(Response(200), FLOW)
+        self.bench.run(0.125)
+        self.assertEqual(self.times(b"ACK"), [32])
+        self.ended(180, 487, 200, "ended")
+
+    def test_cancel_crosses_answer(self) -> None:
+        """A 2xx that was quicker than CANCEL is told, after a CANCEL that waits too."""
+        for early in (False, True):
+            self.setUp()
+            if not early:
+                self.machine.provisional(Response(180), FLOW)
+            self.machine.cancel()
+            self.machine.accepted(Response(200), FLOW)
+            self.machine.cancel()
+            self.bench.run(32)
+            self.assertEqual((self.times(b"CANCEL"), self.bench.told[-2:]), ([] if early else [0], [200, "ended"]))
+
+    def test_reliable(self) -> None:
+        """Over TCP nothing is repeated, and a refusal ends it at once."""
+        bench = Bench()
+        machine = bench.invite_client(reliable=True)
+        machine.start()
+        bench.run(31)
+        machine.refused(Response(486), FLOW)
+        bench.run(0.125)
+        self.assertEqual((bench.sent, bench.told), ([(0, b"request"), (31, b"ACK")], [486, "ended"]))
+        self.assertEqual(bench.clock.getDelayedCalls(), [])
+
+
 class NonInvite(SynchronousTestCase):
     def setUp(self) -> None:
         self.bench = Bench()
@@ -177,6 +322,17 @@ class Complete(SynchronousTestCase):
             ("timer_g", "confirmed"), ("timer_h", "confirmed"),
             ("timer_g", "terminated"), ("timer_h", "terminated"), ("over", "terminated"),
         },
+        "InviteClient": {
+            *((name, "idle") for name in (
+                "provisional", "accepted", "refused", "cancel", "timer_a", "timer_b", "unheard", "over"
+            )),
+            *((name, state) for name in ("start", "unheard", "over") for state in ("calling", "abandoned")),
+            *((name, "proceeding") for name in ("start", "timer_a", "timer_b", "unheard", "over")),
+            *((name, "cancelling") for name in ("start", "timer_a", "timer_b", "over")),
+            *((name, "accepted") for name in ("start", "timer_a", "timer_b", "unheard")),
+            *((name, "completed") for name in ("start", "timer_a", "timer_b", "unheard")),
+            *((name, "terminated") for name in ("start", "timer_a", "timer_b", "unheard", "over")),
+        },
         "Server": {("timer_j", "trying"), ("timer_j", "proceeding"), ("timer_j", "terminated")},
         "Client": {
             ("provisional", "idle"), ("final", "idle"), ("timer_e", "idle"), ("timer_f", "idle"), ("timer_k", "idle"),
@@ -189,10 +345,10 @@ class Complete(SynchronousTestCase):
 
     def walk(self, protocol: type, make: Callable[[], Any], paths: dict[str, list[str]]) -> None:
         arguments: dict[str, tuple[object, ...]] = {
-            "data": (b"x",), "response": (Response(200),), "pass_on": (lambda: None,),
+            "data": (b"x",), "response": (Response(200),), "pass_on": (lambda: None,), "flow": (FLOW,),
         }  # fmt: skip
         inputs = {
-            name: next((arguments[word] for word in get_type_hints(call) if word in arguments), ())
+            name: sum((arguments.get(word, ()) for word in get_type_hints(call)), ())
             for name, call in vars(protocol).items()
             if callable(call) and not name.startswith("_")
         }
@@ -218,6 +374,23 @@ class Complete(SynchronousTestCase):
                 "accepted": ["accepted"],
                 "completed": ["refused"],
                 "confirmed": ["refused", "acknowledged"],
+                "terminated": ["stop"],
+            },
+        )
+
+    def test_invite_client(self) -> None:
+        """The INVITE client machine."""
+        self.walk(
+            invite.InviteClient,
+            lambda: Bench().invite_client(),
+            {
+                "idle": [],
+                "calling": ["start"],
+                "abandoned": ["start", "cancel"],
+                "proceeding": ["start", "provisional"],
+                "cancelling": ["start", "provisional", "cancel"],
+                "accepted": ["start", "accepted"],
+                "completed": ["start", "refused"],
                 "terminated": ["stop"],
             },
         )

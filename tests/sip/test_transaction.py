@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from extenbot.errors import Malformed, Refused
 from extenbot.interfaces import Dial, Flow
 from extenbot.sip import transaction
-from extenbot.sip.message import Request, Response, write
-from extenbot.sip.transaction import ServerTransaction, Transactions
+from extenbot.sip.message import Request, Response, answer, write
+from extenbot.sip.transaction import ClientInvite, ServerTransaction, Transactions
 from tests.fakes import CountingTokens
 from tests.sip.wire import FLOW, OFFER, PBX, US, Recorder, request
 
@@ -51,6 +51,7 @@ class Layer(SynchronousTestCase):
         self.clock.pump([0.5] * 140)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual((self.layer._servers, self.layer._clients, self.layer._invites), ({}, {}, {}))
+        self.assertEqual(self.layer._calls, {})
 
     def test_trying(self) -> None:
         """An INVITE gets 100 at once; its copies get the last answer and never reach the user again."""
@@ -377,4 +378,139 @@ class Layer(SynchronousTestCase):
         self.layer.request(bye, FLOW._replace(transport="TCP"), answered.append)
         self.wire.lost.pop()()
         self.assertEqual([each.code for each in answered], [503])
+        self.run_down()
+
+    # -- INVITE -------------------------------------------------------------------------
+
+    def call(self, body: bytes = OFFER) -> tuple[ClientInvite, list[int]]:
+        """An INVITE of ours, and the codes that it is told."""
+        invite = Request("INVITE", "sip:100@192.0.2.10")
+        for name, value in (
+            ("Route", "<sip:192.0.2.10;lr>"),
+            ("Route", "<sip:q;lr>"),
+            ("From", "<sip:b@u>;tag=1"),
+            ("To", "<sip:100@192.0.2.10>"),
+            ("Call-ID", "x"),
+            ("CSeq", "7 INVITE"),
+            ("Contact", "<sip:b@192.0.2.1>"),
+        ):
+            invite.add(name, value)
+        invite.body = body
+        codes: list[int] = []
+        return self.layer.invite(invite, FLOW, lambda response, _flow: codes.append(response.code)), codes
+
+    def reply(self, invite: ClientInvite, code: int, tag: str = "a") -> None:
+        self.layer.received(write(answer(invite.request, code, to_tag=tag)), FLOW)
+
+    def test_invite_refused(self) -> None:
+        """A refusal is acknowledged with the INVITE's branch and route and the answer's To, and told once."""
+        invite, codes = self.call()
+        for code in (100, 180, 486, 486):
+            self.reply(invite, code)
+        _, first, second = self.wire.sent
+        self.assertEqual((first, codes), (second, [180, 486]))
+        self.assertEqual(
+            first[1].decode(),
+            "ACK sip:100@192.0.2.10 SIP/2.0\r\n"
+            "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK0000000000000001;rport\r\n"
+            "Route: <sip:192.0.2.10;lr>\r\n"
+            "Route: <sip:q;lr>\r\n"
+            "From: <sip:b@u>;tag=1\r\n"
+            "To: <sip:100@192.0.2.10>;tag=a\r\n"
+            "Call-ID: x\r\n"
+            "Max-Forwards: 70\r\n"
+            "CSeq: 7 ACK\r\n"
+            "Content-Length: 0\r\n\r\n",
+        )
+        self.run_down()
+
+    def test_invite_accepted(self) -> None:
+        """Every 2xx is told, of forks too; its ACK is the user's, sent once with a branch of its own."""
+        invite, codes = self.call()
+        for tag in ("a", "a", "b"):
+            self.reply(invite, 200, tag)
+        self.assertEqual((len(self.wire.sent), codes), (1, [200, 200, 200]))
+        ack = Request("ACK", "sip:100@192.0.2.10")
+        for name in ("from", "to", "call-id"):
+            ack.set(name, invite.request.first(name) or "")
+        ack.set("cseq", "7 ACK")
+        self.wire.sent = []
+        again = self.layer.acknowledge(ack, FLOW)
+        again()
+        first, second = self.wire.sent
+        self.assertEqual(first, second)
+        self.assertNotIn((invite.request.via.branch or "").encode(), first[1])
+        self.assertIn(b"Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK", first[1])
+        self.run_down()
+
+    def test_invite_cancelled(self) -> None:
+        """CANCEL has the INVITE's branch, route and To, waits for a 1xx, and is repeated until it is answered."""
+        invite, codes = self.call()
+        self.wire.sent = []
+        invite.cancel([("Reason", "SIP;cause=200")])
+        invite.cancel()
+        self.assertEqual(self.wire.sent, [])
+        self.reply(invite, 100)
+        self.clock.pump([0.5] * 3)
+        times = [at for at, data, _ in self.wire.sent]
+        cancel = self.wire.messages()[0]
+        self.assertEqual(times, [0, 0.5, 1.5])
+        self.assertEqual(
+            cancel.toString(),
+            "CANCEL sip:100@192.0.2.10 SIP/2.0\r\n"
+            "Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK0000000000000001;rport\r\n"
+            "Route: <sip:192.0.2.10;lr>\r\n"
+            "Route: <sip:q;lr>\r\n"
+            "From: <sip:b@u>;tag=1\r\n"
+            "To: <sip:100@192.0.2.10>\r\n"
+            "Call-ID: x\r\n"
+            "Max-Forwards: 70\r\n"
+            "CSeq: 7 CANCEL\r\n"
+            "Reason: SIP;cause=200\r\n"
+            "Content-Length: 0\r\n\r\n",
+        )
+        assert isinstance(cancel, Request)
+        self.layer.received(write(answer(cancel, 200)), FLOW)
+        self.reply(invite, 487)
+        self.assertEqual((codes, self.wire.take()), ([487], ["1.5 ACK sip:100@192.0.2.10 SIP/2.0"]))
+        self.run_down()
+
+    def test_invite_unanswered(self) -> None:
+        """Nobody there: 408 of our own making, and what comes later is a stray response."""
+        invite, codes = self.call()
+        self.clock.pump([0.5] * 64)
+        self.reply(invite, 200)
+        self.assertEqual((codes, self.layer.counters["stray-response"]), ([408], 1))
+        self.run_down()
+
+    def test_large_invite(self) -> None:
+        """A large INVITE goes over TCP, where it is refused by UDP, with the CANCEL that came in between."""
+        invite, codes = self.call(b"x" * 1300)
+        self.assertEqual((invite.flow.transport, b"SIP/2.0/TCP" in self.wire.sent[0][1]), ("TCP", True))
+        invite.cancel()
+        self.wire.lost.pop()()
+        self.assertEqual((invite.flow, b"SIP/2.0/UDP" in self.wire.sent[1][1]), (FLOW, True))
+        self.reply(invite, 180)
+        self.assertEqual(self.wire.sent[-1][1][:6], b"CANCEL")
+        self.clock.pump([0.5] * 64)
+        self.assertEqual(codes, [180, 487])
+        self.run_down()
+
+    def test_invite_without_connection(self) -> None:
+        """No connection: 503 of our own making (RFC 3261 8.1.3.1)."""
+        codes: list[int] = []
+        request = Request("INVITE", "sip:100@192.0.2.10")
+        for name, value in (("From", "<sip:b@u>;tag=1"), ("To", "<sip:a@p>"), ("Call-ID", "x"), ("CSeq", "1 INVITE")):
+            request.set(name, value)
+        stream = FLOW._replace(transport="TCP")
+        self.layer.invite(request, stream, lambda response, flow: codes.append(response.code))
+        self.wire.lost.pop()()
+        self.assertEqual(codes, [503])
+        self.run_down()
+
+    def test_invite_stopped(self) -> None:
+        """An INVITE of ours leaves no timer when the service stops."""
+        _, codes = self.call()
+        self.layer.stop()
+        self.assertEqual((self.clock.getDelayedCalls(), codes), ([], []))
         self.run_down()
