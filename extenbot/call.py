@@ -50,9 +50,9 @@ from extenbot.media import sdp
 from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
 from extenbot.sip.answering import Answering
+from extenbot.sip.bodies import offered
 from extenbot.sip.headers import name_addr
 from extenbot.sip.message import Request
-from extenbot.sip.session import offered
 from extenbot.tasks import Tasks
 
 #: what we offer when the INVITE has no offer: the law every PBX knows, as the voice must know it before the answer
@@ -194,6 +194,7 @@ class Call:
         self._leaving: ToolCall | None = None
         self._watch: IDelayedCall | None = None
         self._version = 1
+        self._described = b""
         self._inputs = _build(self)
         # These may refuse (400, 415, 488, 503): nothing is open yet.
         body = offered(request)
@@ -271,9 +272,17 @@ class Call:
             offer = sdp.read_offer(body)
             self._move(self._same_law(sdp.agree(offer, self._agreed.codec)))
             self._offer = offer
-        self._version += 1
         # Without an offer of theirs this is ours, and who is on hold may be taken off it (RFC 6337 5.3).
-        return self._description(self._agreed if body else replace(self._agreed, direction="sendrecv"))
+        agreed = self._agreed if body else replace(self._agreed, direction="sendrecv")
+        if (same := self._description(agreed)) == self._described:  # RFC 4028 7.4
+            return same
+        self._version += 1
+        self._described = self._description(agreed)
+        return self._described
+
+    def pressed(self, digit: str) -> None:
+        """A key by INFO; those that come as RTP events are noted alike."""
+        self._digit(digit)
 
     def transferred(self, code: int, words: str, final: bool) -> None:
         self.journal.happened("transfer", code=code, words=words, final=final)
@@ -291,7 +300,8 @@ class Call:
     def _answer(self) -> None:
         """200 only when the voice has confirmed the formats; RTP starts with it, without waiting."""
         self.answered = self._around.now()
-        self._session.answer(self._description(self._agreed))
+        self._described = self._description(self._agreed)
+        self._session.answer(self._described)
         self._line.start(self._port)
         self.journal.happened("answered", codec=self._agreed.codec)
         self._quiet_since = self._around.clock.seconds()

@@ -158,7 +158,7 @@ class Extenbot(Service):
         self.switch = Switch(
             around=around,
             transport=self.sip,
-            means=session.Means(reactor, tokens, self.transactions, session.Sessions()),
+            means=session.Means(reactor, tokens, self.transactions, session.Sessions(), settings.sip.session_expires),
             challenger=Challenger(self.domain, time.time, secrets.token_bytes(32), settings.sip.nonce_life),
             registrar=self.registrar,
             directory=self.store.directory,

@@ -148,6 +148,13 @@ def _seconds(low: float, high: float) -> Callable[[object], float]:
     return read
 
 
+def _session_expires(raw: object) -> int:
+    seconds = _whole(0, 86400)(raw)
+    if 0 < seconds < 90:  # RFC 4028 5
+        raise ValueError(f"must be 0 or a whole number from 90 to 86400, not {raw!r}")
+    return seconds
+
+
 def _flag(raw: object) -> bool:
     if isinstance(raw, bool):
         return raw
@@ -234,6 +241,9 @@ class Sip:
     expires: int = _setting(3600, _whole(60, 86400), "longest time a registration lasts, seconds")
     min_expires: int = _setting(60, _whole(1, 3600), "shortest registration accepted, seconds (else 423)")
     nonce_life: int = _setting(300, _whole(10, 86400), "how long a digest nonce is good, seconds")
+    session_expires: int = _setting(
+        1800, _session_expires, "a call is refreshed twice in so many seconds, so that a dead one is noticed; 0: never"
+    )
     keepalive: float = _setting(
         30.0, _seconds(0, 3600), "a registrant keeps its way through NAT open so often, seconds; 0: never"
     )

@@ -928,10 +928,15 @@ class Transfer(Case):
         self.ended(world, "transferred")
 
     def test_caller_hangs_up(self) -> None:
-        """The caller hangs up while being transferred."""
-        world, caller = self.refer()
-        caller.bye()
-        self.ended(world, "caller hung up")
+        """A BYE before the PBX has taken the REFER is the caller's; after it the PBX has taken the call over."""
+        for taken, reason in ((False, "caller hung up"), (True, "transferred")):
+            world, caller = self.begin(self.ASKS)
+            caller.yields = taken
+            caller.dial()
+            world.run_until(lambda caller=caller: caller.asked("REFER"))  # type: ignore[misc]
+            world.run(0.1)
+            caller.bye()
+            self.ended(world, reason)
 
 
 class Ladders(Case):
@@ -1057,7 +1062,7 @@ To: <sip:openai@bots.example>;tag=0000000000000002
 Call-ID: call-0
 CSeq: 2 INVITE
 Contact: <sip:eva@192.0.2.1:5060>
-Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, UPDATE, REGISTER
+Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, UPDATE, PRACK, REGISTER
 Content-Length: 0
 
 
@@ -1068,8 +1073,9 @@ To: <sip:openai@bots.example>;tag=0000000000000002
 Call-ID: call-0
 CSeq: 2 INVITE
 Contact: <sip:eva@192.0.2.1:5060>
-Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, UPDATE, REGISTER
-Supported:
+Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, UPDATE, PRACK, REGISTER
+Supported: 100rel, norefersub, replaces, timer
+Session-Expires: 1800;refresher=uas
 Content-Type: application/sdp
 Content-Length: 190
 

@@ -39,6 +39,7 @@ class Dialog:
         self.routes = routes
         self.local_cseq = local_cseq
         self.remote_cseq = remote_cseq
+        self.ours = remote_cseq is None  # we chose its Call-ID
         self.encoding = encoding
 
     @classmethod
@@ -85,6 +86,13 @@ class Dialog:
     def request(self, method: str) -> Request:
         """The next request of ours in this dialog (RFC 3261 12.2.1.1)."""
         self.local_cseq += 1
+        return self._request(method, self.local_cseq)
+
+    def acknowledgement(self, invite: Request) -> Request:
+        """The ACK for a 2xx to an INVITE of ours (RFC 3261 13.2.2.4)."""
+        return self._request("ACK", invite.cseq.number)
+
+    def _request(self, method: str, number: int) -> Request:
         routes = [str(route) for route in self.routes]
         target = self.target
         if self.routes and "lr" not in self.routes[0].uri.params:  # a strict router of RFC 2543
@@ -97,7 +105,7 @@ class Dialog:
         request.set("from", self.local)
         request.set("to", self.remote)
         request.set("call-id", self.call_id)
-        request.set("cseq", f"{self.local_cseq} {method}")
+        request.set("cseq", f"{number} {method}")
         return request
 
     def received(self, request: Request) -> None:
@@ -107,10 +115,13 @@ class Dialog:
             raise Refused(500, "Out of order")
         self.remote_cseq = number
 
-    def refresh(self, request: Request) -> None:
-        """A re-INVITE or UPDATE that was accepted may name a new target (RFC 3261 12.2.2)."""
-        if request.first("contact"):
-            self.target = _contact(request)
+    def refresh(self, message: Message) -> None:
+        """A re-INVITE or UPDATE that is accepted, and the 2xx to one, may name a new target (RFC 3261 12.2).
+
+        The route set stays. `Malformed` when the Contact is unusable.
+        """
+        if message.first("contact"):
+            self.target = _contact(message)
 
 
 def _contact(message: Message) -> Uri:

@@ -17,9 +17,11 @@ from extenbot.sip import grammar
 from extenbot.sip.grammar import Params
 from extenbot.sip.uri import Uri
 
-METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "NOTIFY", "UPDATE", "REGISTER")
+METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "NOTIFY", "UPDATE", "PRACK", "REGISTER")
 ALLOW = ("Allow", ", ".join(METHODS))
-SUPPORTED = ("Supported", "")  # RFC 3261 20.37: empty means no extensions
+EXTENSIONS = ("100rel", "norefersub", "replaces", "timer")
+"""The option tags that may be required of us: RFC 3262, RFC 4488, RFC 3891, RFC 4028."""
+SUPPORTED = ("Supported", ", ".join(EXTENSIONS))
 CAPABILITIES = (ALLOW, ("Accept", "application/sdp"), SUPPORTED)
 """What a 200 for OPTIONS says (RFC 3261 11.2)."""
 

@@ -1,35 +1,37 @@
-"""A call's dialog, whoever began it, from its first answer to the BYE (RFC 3261 12.2, 14, 15; RFC 3311, RFC 3515).
+"""A call's dialog, whoever began it, from its first answer to the BYE (RFC 3261 12.2, 14, 15; RFC 3311).
 
-A `Session` takes re-INVITEs, sends BYE and REFER, and tells its listener what the other side did. How it begins
-is told in `answering` (they call us) and `calling` (we call them). SDP is opaque bytes.
+A `Session` takes what the other side sends within the call, keeps the call alive (`lasting`), sends it elsewhere
+(`refer`), and tells its listener what happened. How it begins is told in `answering` (they call us) and `calling`
+(we call them). SDP is opaque bytes.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 from extenbot.errors import Malformed, Misuse, Refused
-from extenbot.interfaces import Dial, Flow, Tokens
+from extenbot.interfaces import Flow, Tokens
 from extenbot.sip import grammar
+from extenbot.sip.bodies import SDP, offered, pressed
 from extenbot.sip.dialog import Dialog
-from extenbot.sip.headers import ALLOW, CAPABILITIES, METHODS, SUPPORTED
-from extenbot.sip.message import Request, Response, answer
-from extenbot.sip.timers import LONG, T1, T2, Timers
-from extenbot.sip.transaction import PORT, TLS_PORT, ServerTransaction, Transactions
+from extenbot.sip.headers import ALLOW, CAPABILITIES, EXTENSIONS, METHODS, SUPPORTED
+from extenbot.sip.lasting import Lasting
+from extenbot.sip.message import Message, Request, Response, answer
+from extenbot.sip.refer import Transfers, replacing, target_uri
+from extenbot.sip.repeated import Repeated
+from extenbot.sip.timers import T2
+from extenbot.sip.transaction import ClientInvite, ServerTransaction, Transactions
 from extenbot.sip.uri import Uri
+from extenbot.sip.way import toward
 
-SDP = "application/sdp"
-PATIENCE = 60.0  # seconds without news of a transfer
-_KNOWN = frozenset({"MESSAGE", "PRACK", "PUBLISH", "REFER", "SUBSCRIBE"})
-_FRAGMENT = re.compile(rb"\s*SIP/2\.0 +([1-6]\d\d) *([^\r\n]*)", re.IGNORECASE)
-_NUMBER = re.compile(r"[+*#0-9A-Za-z][-+*#.()0-9A-Za-z_]*")
+EVENTS = ("Allow-Events", "refer, message-summary")
+_KNOWN = frozenset({"MESSAGE", "PUBLISH"})
+_UNREMARKABLE = ", ".join(tag for tag in EXTENSIONS if tag != "100rel")  # so that nobody waits for a PRACK of ours
 
 
 class SessionListener(Protocol):
@@ -38,7 +40,8 @@ class SessionListener(Protocol):
     def acked(self, sdp: bytes) -> None:
         """The caller has our 200. `sdp` is its answer when the offer was ours, else empty.
 
-        Comes once for the call, and again with an answer after each re-INVITE that had no offer.
+        Comes once for the call, and again with an answer after each re-INVITE that had no offer, and when
+        a re-INVITE of ours, which repeats our last description, was answered.
         """
 
     def cancelled(self) -> None:
@@ -48,14 +51,20 @@ class SessionListener(Protocol):
         """It is over, not by `bye` or `refuse`.
 
         `by`: "caller" (BYE), "no-ack" (our 200 was never acknowledged; BYE is sent), "lost" (the other
-        side no longer knows the dialog).
+        side no longer knows the dialog, or is gone).
         """
 
     def reoffered(self, sdp: bytes) -> bytes:
-        """A re-INVITE or UPDATE: our answer, or our own offer when `sdp` is empty. May raise `Refused`."""
+        """A re-INVITE or UPDATE: our answer, or our own offer when `sdp` is empty. May raise `Refused`.
+
+        Where nothing has changed it is to be the very description of before (RFC 4028 7.4).
+        """
 
     def transferred(self, code: int, words: str, final: bool) -> None:
         """News of a `refer`: the answer to it or a state of the new call as a SIP code; `final` comes once."""
+
+    def pressed(self, digit: str) -> None:
+        """A key, told by INFO: 0-9, *, #, A-D."""
 
 
 class State(Enum):
@@ -76,38 +85,14 @@ class Means:
     tokens: Tokens
     transactions: Transactions
     sessions: Sessions
+    expires: int = 1800  # seconds, the session interval that we ask for; 0: we ask for none
 
 
-def offered(request: Request) -> bytes:
-    """The SDP in a message, empty when there is none; `Refused` 415 for any other body (RFC 3261 8.2.3)."""
-    if not request.body:
-        return b""
-    kind = (request.first("content-type") or "").partition(";")[0].strip().lower()
-    if kind != SDP:
-        raise Refused(415, "Only SDP is understood", [("Accept", SDP)])
-    if (request.first("content-encoding") or "identity").lower() != "identity":
-        raise Refused(415, "No encoding is understood", [("Accept-Encoding", "identity")])
-    return request.body
+class _Acceptance(NamedTuple):
+    """A 200 for an INVITE that waits for its ACK (RFC 3261 13.3.1.4)."""
 
-
-class _Acceptance:
-    """A 200 for an INVITE, repeated until its ACK comes (RFC 3261 13.3.1.4)."""
-
-    def __init__(self, clock: IReactorTime, send: Callable[[], None], failed: Callable[[], None], late: bool) -> None:
-        self.late = late  # the offer is ours, so the ACK brings the answer
-        self._send = send
-        self._wait = T1
-        self._timers = Timers(clock)
-        self._timers.enter((LONG, failed), (T1, self._again))
-        send()
-
-    def _again(self) -> None:
-        self._wait = min(2 * self._wait, T2)
-        self._timers.again(self._wait, self._again)
-        self._send()
-
-    def stop(self) -> None:
-        self._timers.enter()
+    late: bool  # the offer is ours, so the ACK brings the answer
+    repeated: Repeated
 
 
 class Session:
@@ -123,10 +108,14 @@ class Session:
         self._contact = ("Contact", f"<{contact}>")
         self._state = State.EARLY
         self._acceptances: dict[int, _Acceptance] = {}  # by CSeq
-        self._refers: set[int] = set()  # CSeqs of all our REFERs
-        self._referring: int | None = None  # of the one without an outcome
-        self._patience = Timers(means.clock)
+        self._described = b""  # our last SDP
+        self._updates = False  # whether they take UPDATE
+        self._refreshing = ""  # the method of a refresh of ours that has no answer yet
+        self._reinvite: ClientInvite | None = None  # the last one of ours
+        self._continues = False  # its listener has been talking in another session before
         self._farewell: Sequence[tuple[str, str]] = ()  # headers of a BYE that waits for the ACK
+        self._transfers = Transfers(means.clock, self._transferred)
+        self._lasting = Lasting(means.clock, means.tokens, means.expires, dialog.ours, self._refresh, self._lost)
         means.sessions.add(self)
 
     @property
@@ -137,6 +126,16 @@ class Session:
     def over(self) -> bool:
         """Whether orders no longer have any effect."""
         return self._state in (State.LEAVING, State.ENDED)
+
+    @property
+    def early(self) -> bool:
+        """Whether it was not answered yet."""
+        return self._state is State.EARLY
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it is a call that was answered and acknowledged and has not ended."""
+        return self._state is State.CONFIRMED
 
     # -- Orders -----------------------------------------------------------------------
 
@@ -154,27 +153,34 @@ class Session:
 
         `Malformed` when it is no such thing; `Misuse` without a call or while another transfer is under way.
         """
-        if self._state is not State.CONFIRMED or self._referring is not None:
-            raise Misuse("There is no call to transfer now")
-        uri = self._transfer_uri(target)
-        request = self.dialog.request("REFER")
-        request.set("refer-to", f"<{uri}>")
-        request.set("referred-by", f"<{Uri.read(referred_by)}>" if referred_by else self._contact[1])
-        for name, value in (self._contact, ALLOW, SUPPORTED):
-            request.set(name, value)
-        self._referring = self.dialog.local_cseq
-        self._refers.add(self._referring)
-        self._wait_for_news()
-        number = self._referring
-        self._means.transactions.request(
-            request, self._toward(), lambda response: self._refer_answered(number, response)
-        )
+        self._refer(target_uri(target, self.dialog.target.host), referred_by)
+
+    def refer_to(self, other: Session, referred_by: str = "") -> None:
+        """Join the caller with the other side of `other`, a call of ours of its own (RFC 5589 7).
+
+        The PBX ends `other` when it has replaced it. `Misuse` as in `refer`, and when `other` is not up.
+        """
+        if not other.confirmed:
+            raise Misuse("There is no call to transfer to now")
+        self._refer(replacing(other.dialog), referred_by)
+
+    def replaced_by(self, session: Session) -> None:
+        """`session`, which came with our tags in `Replaces`, takes this one's place (RFC 3891 3).
+
+        What listens here listens to that one, which tells of its first ACK only when there is an answer in it;
+        this one ends by BYE, and without a word.
+        """
+        self._transfers.end(487, "Another call has replaced this one")
+        session.listener, self.listener = self.listener, None
+        session._continues = True
+        self.bye([("Reason", 'SIP;cause=200;text="Replaced"')])
 
     # -- What the other side does -------------------------------------------------------
 
     def requested(self, request: Request, transaction: ServerTransaction) -> None:
         """A request within the dialog. Raises what the transaction layer answers with."""
         self.dialog.received(request)
+        self._learn(request)
         if transaction.flow.transport != "UDP":  # the connection before may be gone
             self.flow = transaction.flow
         if request.method == "BYE":
@@ -185,14 +191,18 @@ class Session:
             self._reinvited(request, transaction)
         elif request.method == "UPDATE":
             self._updated(request, transaction)
+        elif request.method == "PRACK":
+            self._heard(request, transaction)
         elif request.method == "NOTIFY":
             self._notified(request, transaction)
         elif request.method == "INFO":
-            transaction.answer(200)
+            self._informed(request, transaction)
         elif request.method == "OPTIONS":
             transaction.answer(200, headers=[self._contact, *CAPABILITIES])
         elif request.method == "REFER":
             raise Refused(603, "Transfers are not taken")
+        elif request.method == "SUBSCRIBE":
+            raise Refused(489, "Bad Event", [EVENTS])
         elif request.method in METHODS or request.method in _KNOWN:
             raise Refused(405, "Not here", [ALLOW])
         else:
@@ -203,7 +213,7 @@ class Session:
         acceptance = self._acceptances.pop(request.cseq.number, None)
         if acceptance is None:
             return
-        acceptance.stop()
+        acceptance.repeated.stop()
         try:
             sdp = offered(request) if acceptance.late else b""
         except Refused:  # an ACK cannot be refused; a call without media is ended by who sees it
@@ -212,39 +222,62 @@ class Session:
             self._leave()
             self._send_bye(self._farewell)
             return
-        first = self._state is State.ANSWERED
+        first = self._state is State.ANSWERED and not self._continues
         self._state = State.CONFIRMED
         if self.listener and (first or sdp):
             self.listener.acked(sdp)
 
     # -- Inside -------------------------------------------------------------------------
 
+    def _established(self, invite: Request, response: Response) -> None:
+        """Our INVITE was accepted and its ACK is out: the call is up (RFC 4028 7.2)."""
+        self._state = State.CONFIRMED
+        self._described = invite.body
+        self._learn(response)
+        self._lasting.confirmed(response)
+
     def _accept(self, transaction: ServerTransaction, sdp: bytes, headers: Sequence[tuple[str, str]] = ()) -> None:
         request = transaction.request
-        response = answer(request, 200, "", [self._contact, ALLOW, SUPPORTED, *headers], sdp, SDP)
-        self._acceptances[request.cseq.number] = _Acceptance(
-            self._means.clock, lambda: transaction.respond(response), self._unacknowledged, late=not request.body
-        )
+        timer = self._lasting.granted(request)
+        response = answer(request, 200, "", [self._contact, ALLOW, SUPPORTED, *timer, *headers], sdp, SDP)
+        self._described = sdp
+        repeated = Repeated(self._means.clock, lambda: transaction.respond(response), self._unacknowledged, T2)
+        self._acceptances[request.cseq.number] = _Acceptance(not request.body, repeated)
 
     def _unacknowledged(self) -> None:
         """RFC 3261 13.3.1.4, 14.2."""
+        self._go("no-ack")
+
+    def _lost(self) -> None:
+        """RFC 3261 12.2.1.2, RFC 4028 10."""
+        self._go("lost")
+
+    def _go(self, why: str) -> None:
+        """End what is not over: with a BYE, though there may be nobody to hear it."""
+        if self._state is State.ENDED:
+            return
         told = self._state is State.LEAVING
         headers = self._farewell if told else ()
         self._leave()
         self._send_bye(headers)
         if self.listener and not told:
-            self.listener.ended("no-ack")
+            self.listener.ended(why)
 
     def _hung_up(self, transaction: ServerTransaction) -> None:
         """RFC 3261 15.1.2; it may cross our own BYE."""
         transaction.answer(200)
         told = self.over
+        if not told:
+            self._state = State.LEAVING
+            self._transfers.taken_over()
         self._end()
         if self.listener and not told:
             self.listener.ended("caller")
 
     def _reinvited(self, request: Request, transaction: ServerTransaction) -> None:
         """RFC 3261 14.2, RFC 5407 3.1.5."""
+        if self._refreshing == "INVITE":
+            raise Refused(491, "A re-INVITE of ours is under way")
         sdp = self._renegotiated(request)
         self.flow = transaction.flow
         self._accept(transaction, sdp)
@@ -253,10 +286,14 @@ class Session:
         """RFC 3311 5.2."""
         sdp = b""
         if request.body:
-            sdp = self._renegotiated(request)
+            if self._refreshing == "INVITE":  # it holds an offer
+                raise Refused(491, "An offer of ours waits for its answer")
+            self._described = sdp = self._renegotiated(request)
         else:
+            self._lasting.check(request)
             self.dialog.refresh(request)
-        transaction.answer(200, "", [self._contact, ALLOW, SUPPORTED], sdp, SDP)
+        timer = [] if self._state is State.EARLY else self._lasting.granted(request)
+        transaction.answer(200, "", [self._contact, ALLOW, SUPPORTED, *timer], sdp, SDP)
 
     def _renegotiated(self, request: Request) -> bytes:
         if self._state is State.EARLY:
@@ -265,16 +302,40 @@ class Session:
             raise Refused(491, "An offer of ours waits for its answer")
         if self.listener is None:
             raise Refused(488, "There is nothing to change")
-        sdp = self.listener.reoffered(offered(request))
+        self._lasting.check(request)
+        before = self.dialog.target
         self.dialog.refresh(request)
-        return sdp
+        try:
+            return self.listener.reoffered(offered(request))
+        except BaseException:
+            self.dialog.target = before
+            raise
+
+    def _heard(self, request: Request, transaction: ServerTransaction) -> None:  # noqa: ARG002
+        """A PRACK (RFC 3262 3)."""
+        raise Refused(481, "There is no such response to acknowledge")
+
+    def _informed(self, request: Request, transaction: ServerTransaction) -> None:
+        """RFC 6086; keys as PBXs tell them in RFC 2976's way."""
+        digit = pressed(request)
+        transaction.answer(200)
+        if digit and self.listener:
+            self.listener.pressed(digit)
+
+    def _learn(self, message: Message) -> None:
+        """What they say they can do."""
+        if allowed := message.tokens("allow"):
+            self._updates = "UPDATE" in allowed
 
     def _leave(self) -> None:
         """No more orders and no more timers; the dialog is known until our BYE is answered."""
         self._state = State.LEAVING
-        self._patience.enter()
+        self._transfers.stop()
+        self._lasting.stop()
+        if self._reinvite:
+            self._reinvite.cancel()
         for acceptance in self._acceptances.values():
-            acceptance.stop()
+            acceptance.repeated.stop()
         self._acceptances.clear()
 
     def _end(self) -> None:
@@ -292,77 +353,97 @@ class Session:
         self._means.transactions.request(request, self._toward(), answered)
 
     def _toward(self) -> Flow:
-        """The way of our own requests: RFC 3261 12.2.1.1 where addresses can be believed.
+        """The way of our own requests."""
+        return toward(self.dialog.next_hop, self.flow, self._seen_as)
 
-        Behind NAT a Contact names what only its own network can reach, and then, as for hosts without
-        an address, the way the call came is the way back. A connection is used as long as it lives.
-        """
-        hop = self.dialog.next_hop
-        source = self.flow.remote[0]
-        port = hop.port or (TLS_PORT if self.flow.transport == "TLS" else PORT)
-        believed = self._seen_as == source
-        try:
-            there, here = ipaddress.ip_address(hop.address), ipaddress.ip_address(source)
-        except ValueError:
-            target = None
+    # -- Keeping it alive ---------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """UPDATE without an offer, or a re-INVITE with the offer that they know (RFC 4028 7.4)."""
+        if self._state is not State.CONFIRMED or self._refreshing:
+            return
+        self._refreshing = "UPDATE" if self._updates else "INVITE"
+        request = self.dialog.request(self._refreshing)
+        for name, value in (self._contact, ALLOW, SUPPORTED, *self._lasting.asked()):
+            request.set(name, value)
+        if self._refreshing == "UPDATE":
+            self._ask(request, lambda response: self._refreshed(request, response))
         else:
-            believed = believed and there.version == here.version and (here.is_private or not there.is_private)
-            target = (hop.address, port) if believed else None
-        if self.flow.transport != "UDP":
-            return self.flow._replace(dial=Dial(target or (source, port), hop.address))
-        return self.flow._replace(remote=target) if target else self.flow
+            self._send_reinvite(request)
+
+    def _send_reinvite(self, request: Request) -> None:
+        """RFC 3261 14.1."""
+        request.set("supported", _UNREMARKABLE)
+        request.set("content-type", SDP)
+        request.body = self._described
+        again: Callable[[], None] | None = None
+
+        def responded(response: Response, _flow: Flow) -> None:
+            nonlocal again
+            if again:
+                again()
+            elif 200 <= response.code < 300:
+                self._retarget(response)  # the ACK goes there already
+                again = self._means.transactions.acknowledge(self.dialog.acknowledgement(request), self._toward())
+            if response.code >= 200:
+                self._refreshed(request, response)
+
+        self._reinvite = self._means.transactions.invite(request, self._toward(), responded)
+
+    def _refreshed(self, request: Request, response: Response) -> None:
+        """The final answer to a refresh; copies, and one that comes after the call has ended, mean nothing."""
+        if not self._refreshing or self.over:
+            return
+        self._refreshing = ""
+        if response.code in (408, 481):
+            self._lost()
+        elif response.code in (405, 501) and request.method == "UPDATE":
+            self._updates = False
+            self._refresh()
+        elif response.code >= 300:
+            self._lasting.refused(response)
+        else:
+            self._retarget(response)
+            self._learn(response)
+            self._lasting.confirmed(response)
+            if request.body and response.body and self.listener:
+                self.listener.acked(response.body)
+
+    def _retarget(self, response: Response) -> None:
+        try:
+            self.dialog.refresh(response)
+        except Malformed:  # it stays where it was
+            return
 
     # -- Transfer -----------------------------------------------------------------------
 
-    def _transfer_uri(self, target: str) -> Uri:
-        target = target.strip(" ")
-        if _NUMBER.fullmatch(target):
-            return Uri.of(target, self.dialog.target.host)
-        uri = Uri.read(target)
-        if uri.scheme == "tel":
-            return Uri.of(re.sub(r"[-.()]", "", uri.user), self.dialog.target.host)
-        if uri.scheme not in ("sip", "sips"):
-            raise Malformed("A call can be transferred to a SIP address or a number only")
-        return uri
-
-    def _wait_for_news(self) -> None:
-        self._patience.enter((PATIENCE, lambda: self._news(self._referring, 408, "No word of the transfer", True)))
+    def _refer(self, uri: Uri, referred_by: str) -> None:
+        if self._state is not State.CONFIRMED or self._transfers.under_way:
+            raise Misuse("There is no call to transfer now")
+        referrer = f"<{Uri.read(referred_by)}>" if referred_by else self._contact[1]
+        request = self.dialog.request("REFER")
+        for name, value in (("Refer-To", f"<{uri}>"), ("Referred-By", referrer), self._contact, ALLOW, SUPPORTED):
+            request.set(name, value)
+        number = self.dialog.local_cseq
+        self._transfers.asked(number)
+        self._ask(request, lambda response: self._refer_answered(number, response))
 
     def _refer_answered(self, number: int, response: Response) -> None:
-        self._news(number, response.code, response.phrase, response.code >= 300)
-        if response.code in (408, 481) and not self.over:  # RFC 3261 12.2.1.2
-            self._leave()
-            self._send_bye(())
-            if self.listener:
-                self.listener.ended("lost")
+        self._transfers.answered(number, response)
+        if response.code in (408, 481) and not self.over:
+            self._lost()
 
     def _notified(self, request: Request, transaction: ServerTransaction) -> None:
-        """RFC 3515 2.4.4; without an id the NOTIFY belongs to the REFER under way."""
-        package, *parameters = grammar.pieces(request.first("event") or "", ";")
-        if package.lower() != "refer":
-            raise Refused(489, "Bad Event", [("Allow-Events", "refer")])
-        ident = grammar.params(";".join(parameters)).get("id")
-        number = grammar.number(ident, 2**31) if ident else self._referring
-        if number not in self._refers and (ident or not self._refers):
-            raise Refused(481, "There is no such subscription")
-        transaction.answer(200)
-        over = (request.first("subscription-state") or "").partition(";")[0].strip().lower() == "terminated"
-        status = _FRAGMENT.match(request.body)
-        code = int(status[1]) if status else 100
-        words = status[2].decode("utf-8", "replace").strip() if status else ""
-        if over and code < 200:
-            self._news(number, 480, "The transfer ended without a result", True)
+        """RFC 6665 4.1.3."""
+        package = next(grammar.pieces(request.first("event") or "", ";")).lower()
+        if package == "refer":
+            self._transfers.notified(request, lambda: transaction.answer(200))
+        elif package == "message-summary":
+            transaction.answer(200)
         else:
-            self._news(number, code, words, code >= 200)
+            raise Refused(489, "Bad Event", [EVENTS])
 
-    def _news(self, number: int | None, code: int, words: str, final: bool) -> None:
-        if number is None or number != self._referring or self.over:
-            return
-        if final:
-            self._referring = None
-            self._patience.enter()
-        else:
-            self._wait_for_news()
+    def _transferred(self, code: int, words: str, final: bool) -> None:
         if self.listener:
             self.listener.transferred(code, words, final)
 
@@ -387,4 +468,31 @@ class Sessions:
         session = self._sessions.get((request.call_id, request.to.tag))
         if session is None or session.dialog.remote_tag != request.from_.tag:
             return None
+        return session
+
+    def replaced(self, request: Request) -> Session | None:
+        """The session whose place an INVITE wants to take (RFC 3891 3); None when it has no such wish.
+
+        `Refused`: 481 when there is none, or none that was answered; 486 when only an early one was meant; 603 when
+        it has just ended. `Malformed` when it cannot be read. Whether the sender may is to be decided by others:
+        that it is the same bot's. Who accepts calls `Session.replaced_by`.
+        """
+        values = request.tokens("replaces")
+        if not values:
+            return None
+        if len(values) > 1 or request.first("join") is not None:
+            raise Malformed("There is more than one call to replace")
+        call_id, *parameters = grammar.pieces(values[0], ";")
+        tags = grammar.params(";".join(parameters))
+        if not call_id or not tags.get("to-tag") or not tags.get("from-tag"):
+            raise Malformed("Replaces does not name a call")
+        session = self._sessions.get((call_id, tags["to-tag"] or ""))
+        if session is None or session.dialog.remote_tag != tags["from-tag"]:
+            raise Refused(481, "There is no such call to replace")
+        if session.over:
+            raise Refused(603, "The call to replace has ended")
+        if session.early:
+            raise Refused(481, "The call to replace was not answered yet")
+        if "early-only" in tags:
+            raise Refused(486, "The call to replace was answered already")
         return session

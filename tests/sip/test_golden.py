@@ -9,10 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Flow
 from extenbot.sip.answering import Answering
+from extenbot.sip.bodies import offered
 from extenbot.sip.digest import Challenger, answer_challenge
 from extenbot.sip.message import Request, Response, read, write
 from extenbot.sip.registrar import Registrar
-from extenbot.sip.session import Means, Sessions, offered
+from extenbot.sip.session import Means, Sessions
 from extenbot.sip.transaction import ServerTransaction, Transactions
 from tests.fakes import CountingTokens
 from tests.sip.wire import ANSWER, FLOW, Recorder

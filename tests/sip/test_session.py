@@ -73,13 +73,14 @@ class Calling(SynchronousTestCase):
             "Call-ID: call-1\r\n"
             "CSeq: 1 INVITE\r\n"
             "Contact: <sip:bot@192.0.2.1:5060>\r\n"
-            "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, UPDATE, REGISTER\r\n"
+            "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, UPDATE, PRACK, REGISTER\r\n"
         )
         routes = "Record-Route: <sip:p;lr>\r\nRecord-Route: <sip:q;lr>\r\n"
         self.assertEqual(ringing, f"SIP/2.0 180 Ringing\r\n{same}{routes}Content-Length: 0\r\n\r\n")
         self.assertEqual(
             ok,
-            f"SIP/2.0 200 OK\r\n{same}Supported: \r\n{routes}"
+            f"SIP/2.0 200 OK\r\n{same}Supported: 100rel, norefersub, replaces, timer\r\n"
+            f"Session-Expires: 1800;refresher=uas\r\n{routes}"
             "Content-Type: application/sdp\r\nContent-Length: 11\r\n\r\nv=0\r\no=us\r\n",
         )
 

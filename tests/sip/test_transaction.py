@@ -198,7 +198,7 @@ class Layer(SynchronousTestCase):
         """Unknown schemes, required extensions and unreadable requests never reach the user."""
         for data, line in (
             (request("OPTIONS", uri="nobodyKnowsThisScheme:x"), "416 This URI scheme is not served"),
-            (request("OPTIONS", 2, headers="Require: 100rel, timer\r\n"), "420 Bad Extension"),
+            (request("OPTIONS", 2, headers="Require: timer, gruu\r\n"), "420 Bad Extension"),
             (request("OPTIONS", 3).replace(b"SIP/2.0\r\nVia", b"SIP/7.0\r\nVia"), "505 Only SIP/2.0 is spoken here"),
             (request("OPTIONS", 4).replace(b"th: 0", b"th: 5"), "400 The message is shorter than its Content-Length"),
         ):
@@ -208,8 +208,9 @@ class Layer(SynchronousTestCase):
 
     def test_unsupported_is_named(self) -> None:
         """420 says which extensions (RFC 3261 8.2.2.3)."""
-        self.layer.received(request("INVITE", headers="Require: 100rel, timer\r\n"), FLOW)
-        self.assertIn(b"Unsupported: 100rel, timer\r\n", self.wire.sent[-1][1])
+        headers = "Require: 100rel, precondition, Timer\r\nRequire: x\r\n"
+        self.layer.received(request("INVITE", headers=headers), FLOW)
+        self.assertIn(b"Unsupported: precondition, x\r\n", self.wire.sent[-1][1])
 
     def test_dropped(self) -> None:
         """Keep-alives, noise and stray responses are counted and not answered."""

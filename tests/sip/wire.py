@@ -122,6 +122,9 @@ class Listener:
             raise self.reply
         return self.reply
 
+    def pressed(self, digit: str) -> None:
+        self.told.append(("pressed", digit))
+
     def transferred(self, code: int, words: str, final: bool) -> None:
         self.told.append(("transferred", code, words, final))
 
