@@ -200,13 +200,16 @@ class Call:
         body = offered(request)
         self._offer = sdp.read_offer(body) if body else None
         self._agreed = sdp.agree(self._offer) if self._offer else OURS
-        self._line = Line(around.clock, around.pacer, around.tokens, self._agreed, _unheard, self._digit)
+        host = peer.rpartition(":")[0].strip("[]")
+        self._line = Line(
+            around.clock, around.pacer, around.tokens, self._agreed, self._agreed.codec, host, _unheard, self._digit
+        )
         order = self._order()
         came = {"registration": registration} if registration else {}
         self.journal.happened("invited", caller=self.caller.number, dialled=self.dialled, peer=peer, **came)
         with ExitStack() as undo:
             undo.callback(self._inputs.failed)
-            self._port = around.ports.open(self._line, peer.rpartition(":")[0].strip("[]"))
+            self._port = around.ports.open(self._line, host)
             undo.callback(self._port.close)
             try:
                 self._voice = around.open_voice(order, self._line.playout, self, self.journal)

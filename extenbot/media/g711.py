@@ -1,6 +1,6 @@
 """G.711, both laws (ITU-T G.711): what silence is, and the way to and from linear samples.
 
-A call is never transcoded, so the per-packet path needs only `SILENCE`; the tables serve
+Between the two laws one byte becomes one byte (`translation`); the tables to and from linear samples serve
 the local voice, recordings and tests. Linear audio is 16-bit little-endian, mono, 8 kHz.
 """
 
@@ -74,6 +74,12 @@ def encoding(codec: str) -> bytes:
     """The code of each 16-bit sample, by the sample's low 16 bits."""
     _, write = _LAWS[codec]
     return bytes(write(sample - 0x10000 if sample & 0x8000 else sample) for sample in range(0x10000))
+
+
+@cache
+def translation(of: str, to: str) -> bytes | None:
+    """The 256 bytes by which `bytes.translate` turns one law into the other; None when they are the same."""
+    return None if of == to else bytes(encoding(to)[sample & 0xFFFF] for sample in decoding(of))
 
 
 @cache

@@ -3,15 +3,8 @@
 Each tick sends one packet (the bot's words, else silence, the timestamp running through
 both) and hands the model 20 ms of the caller. The call builds the line and steps out of it.
 
-Where to send (symmetric RTP, RFC 4961), by these rules:
-
-* At first and after each move in the signalling: the address of the SDP, without waiting.
-* The first valid packet (version 2, a payload type of ours) latches its source: audio goes there.
-* Another source takes over with `TAKE_OVER` consecutive packets of one stream, once the
-  latched one has been quiet for `QUIET` seconds, or at once when it is the address of the SDP.
-* After a move no source is latched, but the old one needs to go on for `QUIET` seconds to be taken
-  again: what it still had on the way is heard, and does not bring our audio back to it.
-* What is not valid, or comes from a source not (yet) latched, changes nothing and is not heard.
+Where audio goes and whose is heard is decided in `latch`. The voice speaks one law for the whole call; the wire may
+speak the other one after a re-INVITE, and then each packet is translated.
 
 On hold nothing is sent, what waits stays, and nothing is heard: music must not reach the model.
 """
@@ -26,12 +19,11 @@ from extenbot.errors import Malformed
 from extenbot.interfaces import Address, RtpPort, Tokens
 from extenbot.media import dtmf, g711, rtcp, rtp
 from extenbot.media.jitter import JitterBuffer
+from extenbot.media.latch import Latch
 from extenbot.media.pacer import Pacer
 from extenbot.media.playout import PlayoutQueue
 from extenbot.media.sdp import Agreed
 
-QUIET = 0.5
-TAKE_OVER = 3
 REPORT_MS = 5000
 """Between RTCP reports (RFC 3550 6.2)."""
 
@@ -50,7 +42,7 @@ class Statistics:
     packets_received: int
     packets_lost: int
     packets_late: int  # came after their turn, or twice
-    packets_ignored: int  # not RTP of this call
+    packets_ignored: int  # not RTP of this call, or from somebody who is not (yet) heard
     jitter_ms: float
     remote_lost: int | None  # of our packets, as the other side reported
     remote_jitter_ms: float | None
@@ -66,22 +58,25 @@ class Line:
         pacer: Pacer,
         tokens: Tokens,
         agreed: Agreed,
+        voice: str,
+        signalled_from: str,
         heard: Callable[[bytes], None],
         digit: Callable[[str], None],
     ) -> None:
-        self.playout = PlayoutQueue(agreed.codec)
+        """`voice` is the law that the voice speaks, "PCMU" or "PCMA"; `signalled_from` the host of the signalling."""
+        self.playout = PlayoutQueue(voice)
         self.last_received: float | None = None
         """When the last valid packet came, in the clock's seconds."""
         self._clock = clock
         self._pacer = pacer
         self.heard = heard
         self._digit = digit
-        self._codec = agreed.codec
+        self._voice = voice
         self._ssrc = tokens.bits(32)
         self._sequence = tokens.bits(16)
         self._timestamp = tokens.bits(32)
         self._name = tokens.text(16)
-        self._jitter = JitterBuffer(agreed.codec)
+        self._jitter = JitterBuffer(voice)
         self._keys = dtmf.Keys()
         self._port: RtpPort | None = None
         self._leave: Callable[[], None] | None = None
@@ -89,15 +84,9 @@ class Line:
         self._sent = self._octets = self._ignored = 0
         self._reception: rtcp.Reception | None = None
         self._before = (0, 0)  # received and lost of earlier streams
-        # Where to send, and whom to hear.
-        self._target = agreed.remote
-        self._signalled = agreed.remote
-        self._source: Address | None = None  # latched
-        self._source_at = 0.0
-        self._left: Address | None = None  # latched before the media moved
-        self._moved_at = 0.0
-        self._candidate: tuple[Address, int] | None = None  # source and SSRC
-        self._candidate_next = self._candidate_run = 0
+        self._latch = Latch(signalled_from, agreed.remote)
+        self._type = agreed.payload_type
+        self._laws: dict[int, bytes | None] = {}  # payload types that are audio, and what makes it the voice's law
         # RTCP.
         self._control: Address | None = None  # learned
         self._until_report = REPORT_MS
@@ -114,14 +103,11 @@ class Line:
         self._leave = self._pacer.join(self._tick, self._ptime)
 
     def move(self, agreed: Agreed) -> None:
-        """A re-INVITE: another address, hold, packet time. The law stays as it is."""
+        """A re-INVITE: another address, hold, packet time, law, or keys."""
         ptime = self._ptime
         self._apply(agreed)
-        if agreed.remote is not None and agreed.remote != self._signalled:
-            self._signalled = self._target = agreed.remote
-            self._left, self._source = self._source or self._left, None
-            self._control = self._candidate = None
-            self._moved_at = self._clock.seconds()
+        if self._latch.move(agreed.remote, self._clock.seconds()):
+            self._control = None
         if self._leave is not None and ptime != self._ptime:
             self._leave()
             self._leave = self._pacer.join(self._tick, self._ptime)
@@ -144,7 +130,7 @@ class Line:
             jitter = self._reception.jitter / g711.PER_MS
         remote = self._remote
         return Statistics(
-            codec=self._codec,
+            codec=self._agreed.codec,
             packets_sent=self._sent,
             packets_received=received,
             packets_lost=lost,
@@ -157,12 +143,16 @@ class Line:
         )
 
     def _apply(self, agreed: Agreed) -> None:
+        # What they sent before they had our answer is still on the way.
+        self._laws = {kind: law for kind, law in self._laws.items() if kind == self._type != agreed.event_type}
+        self._laws[agreed.payload_type] = g711.translation(agreed.codec, self._voice)
         self._agreed = agreed
         self._type = agreed.payload_type
+        self._outward = g711.translation(self._voice, agreed.codec)
         self._event_type = agreed.event_type
         self._ptime = agreed.ptime
         self._frame = agreed.ptime * g711.PER_MS
-        self._silence = g711.SILENCE[self._codec] * self._frame
+        self._silence = g711.SILENCE[agreed.codec] * self._frame
         self._live = not agreed.held
         self._taking = agreed.direction == "sendrecv"
         self._due = 0  # ms of the caller's audio that the model has not been given yet
@@ -177,8 +167,9 @@ class Line:
         if port is None:
             return
         port.poll()
-        target = self._target
-        if self._live and target is not None:
+        latch = self._latch
+        target = latch.target
+        if self._live and target is not None and (not latch.unproven or latch.spend(self._ptime)):
             audio = self.playout.next(self._frame)
             if self._leave is None:  # what the end of the bot's words led to
                 return
@@ -186,9 +177,12 @@ class Line:
             if audio is None:
                 audio = self._silence
                 self._talking = False
-            elif not self._talking:
-                self._talking = True
-                second |= rtp.MARKER
+            else:
+                if not self._talking:
+                    self._talking = True
+                    second |= rtp.MARKER
+                if self._outward is not None:
+                    audio = audio.translate(self._outward)
             port.send(rtp.HEADER.pack(rtp.VERSION, second, self._sequence, self._timestamp, self._ssrc) + audio, target)
             self._sequence = (self._sequence + 1) & 0xFFFF
             self._sent += 1
@@ -217,16 +211,17 @@ class Line:
             self._ignored += 1
             return
         kind, _, sequence, timestamp, ssrc, payload = packet
-        audio = kind == self._type and len(payload) <= LONGEST
+        audio = kind in self._laws and len(payload) <= LONGEST
         event = not audio and self._is_event(kind, payload)
         if not (audio or event or kind == rtp.COMFORT_NOISE):
             self._ignored += 1
             return
         now: float = self._clock.seconds()
-        if source != self._source and not self._admit(source, ssrc, sequence, now):
+        latch = self._latch
+        if source != latch.source and not latch.admits(source, ssrc, sequence, timestamp, now):
             self._ignored += 1
             return
-        self.last_received = self._source_at = now
+        self.last_received = latch.heard_at = now
         reception = self._reception
         if reception is None or reception.ssrc != ssrc:
             reception = self._begin(ssrc, sequence)
@@ -235,7 +230,8 @@ class Line:
             return
         if audio:
             reception.time(timestamp, at)
-            self._jitter.put(sequence, timestamp, payload)
+            law = self._laws[kind]
+            self._jitter.put(sequence, timestamp, payload if law is None else payload.translate(law))
             return
         self._jitter.put(sequence, timestamp, b"")
         if event and (key := self._keys.put(timestamp, payload)) is not None:
@@ -247,7 +243,7 @@ class Line:
             self._control = source
 
     def _read_control(self, data: bytes, source: Address) -> bool:
-        peer = self._source or self._target
+        peer = self._latch.target
         try:
             packets = rtcp.read(data) if peer is not None and source[0] == peer[0] else []
         except Malformed:
@@ -255,6 +251,7 @@ class Line:
         if not packets:
             self._ignored += 1
             return False
+        self._latch.reported(source[0])
         now: float = self._clock.seconds()
         for packet in packets:
             if isinstance(packet, rtcp.Report):
@@ -269,30 +266,6 @@ class Line:
     def _is_event(self, kind: int, payload: bytes) -> bool:
         """Behind direct media a phone keeps its own dynamic type for events, whatever our SDP said."""
         return kind == self._event_type or (kind >= 96 and self._event_type is not None and dtmf.is_event(payload))
-
-    def _admit(self, source: Address, ssrc: int, sequence: int, now: float) -> bool:
-        """Whether a packet of a source that is not the latched one counts; it may take over."""
-        if self._source is None and self._left is None:
-            self._latch(source)
-            return True
-        left = source == self._left
-        if left and now < self._moved_at + QUIET:
-            return True
-        candidate = (source, ssrc)
-        if candidate == self._candidate and sequence == self._candidate_next:
-            self._candidate_run += 1
-        else:
-            self._candidate, self._candidate_run = candidate, 1
-        self._candidate_next = (sequence + 1) & 0xFFFF
-        free = self._source is None or source == self._signalled or now >= self._source_at + QUIET
-        if not free or self._candidate_run < TAKE_OVER:
-            return left
-        self._latch(source)
-        return True
-
-    def _latch(self, source: Address) -> None:
-        self._source = self._target = source
-        self._left = self._candidate = None
 
     def _begin(self, ssrc: int, sequence: int) -> rtcp.Reception:
         """Another stream."""
@@ -324,13 +297,13 @@ class Line:
             port.send_control(data, to)
 
     def _control_target(self) -> Address | None:
-        target = self._target
+        target, told = self._latch.target, self._agreed.remote_control
         if self._agreed.rtcp_mux or target is None:
             return target
         if self._control is not None and self._control[0] == target[0]:
             return self._control
-        if target == self._agreed.remote:
-            return self._agreed.remote_control
+        if target == self._agreed.remote and told is not None and told[0] == target[0]:
+            return told
         return target[0], target[1] + 1
 
     def _measure(self, block: rtcp.Block, now: float) -> None:

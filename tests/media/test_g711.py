@@ -51,3 +51,26 @@ class Laws(SynchronousTestCase):
     def test_little_endian(self) -> None:
         """Linear audio is little-endian whatever the machine."""
         self.assertEqual(g711.to_linear("PCMU", b"\x80"), pack("<h", 32124))
+
+    def test_translation(self) -> None:
+        """Each code of one law becomes the code of the other that stands for its sample, louder stays louder."""
+        for of, to in (("PCMU", "PCMA"), ("PCMA", "PCMU")):
+            table, before, after = g711.translation(of, to), g711.decoding(of), g711.decoding(to)
+            assert table is not None
+            for code in range(256):
+                error = abs(after[table[code]] - before[code])
+                self.assertLessEqual(error, max(8, abs(before[code]) / 32 + 8), (of, code))
+            louder = [after[table[code]] for code in sorted(range(256), key=before.__getitem__)]
+            self.assertEqual(louder, sorted(louder))
+            self.assertIn(table[g711.SILENCE[of][0]], g711.quiet(to))
+
+    def test_there_and_back(self) -> None:
+        """Translated to the other law and back, a sample is off by no more than a step of its loudness."""
+        for of, to in (("PCMU", "PCMA"), ("PCMA", "PCMU")):
+            there, back, decoded = g711.translation(of, to), g711.translation(to, of), g711.decoding(of)
+            assert there is not None
+            assert back is not None
+            for code in range(256):
+                again = decoded[back[there[code]]]
+                self.assertLessEqual(abs(again - decoded[code]), max(16, abs(decoded[code]) / 16), (of, code))
+        self.assertIsNone(g711.translation("PCMU", "PCMU"))

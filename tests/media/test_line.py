@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Address, RtpPort, RtpReceiver
-from extenbot.media import rtcp, rtp
+from extenbot.media import g711, rtcp, rtp
 from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
 from extenbot.media.sdp import Agreed
@@ -80,6 +80,7 @@ class Phone:
 class Call(SynchronousTestCase):
     agreed = AGREED
     numbers = (0xABCD, 65530, 0xFFFFFF00)
+    voice = "PCMU"
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -87,7 +88,14 @@ class Call(SynchronousTestCase):
         self.keys: list[str] = []
         self.port = Port()
         self.line = Line(
-            self.clock, Pacer(self.clock), Given(*self.numbers), self.agreed, self.heard.append, self.keys.append
+            self.clock,
+            Pacer(self.clock),
+            Given(*self.numbers),
+            self.agreed,
+            self.voice,
+            NAT[0],
+            self.heard.append,
+            self.keys.append,
         )
         self.line.start(self.port)
         self.addCleanup(self.line.stop)
@@ -292,24 +300,21 @@ class Latching(Call):
         self.assertEqual(self.line.statistics.packets_ignored, 50)
 
     def test_source_moves(self) -> None:
-        """When the latched source has been quiet for half a second, three packets of another take over."""
+        """When the latched source has been quiet for half a second, another port of the PBX takes over."""
         self.turns(3, Phone(self.line, NAT))
-        other = Phone(self.line, PHONE, ssrc=8)
+        other = Phone(self.line, (NAT[0], 62000), ssrc=8)
         self.turns(10, other)
         self.assertEqual(self.goes_to(), NAT)
         self.turns(20, other)
-        self.assertEqual(self.goes_to(), PHONE)
+        self.assertEqual(self.goes_to(), other.source)
         self.assertIn(LOUD, self.heard[-5:])
 
-    def test_scattered_packets(self) -> None:
-        """Packets of another source that do not follow each other never take over."""
-        self.turns(3, Phone(self.line, NAT))
-        self.turns(30)
-        other = Phone(self.line, PHONE, ssrc=8)
-        for _ in range(20):
-            other.say()
-            other.sequence += 1
-        self.assertEqual(self.goes_to(), NAT)
+    def test_guessed_port(self) -> None:
+        """Who guesses the port gets nothing, though the phone is silent; each of the packets is counted."""
+        self.turns(100, Phone(self.line, PHONE, ssrc=66))
+        self.assertEqual(self.goes_to(), PBX)
+        self.assertEqual(self.line.statistics.packets_ignored, 100)
+        self.assertEqual((set(self.heard), self.line.last_received), ({SILENT}, None))
 
     def test_signalled_address_wins(self) -> None:
         """The SDP's own address takes the call back from a stranger who was first."""
@@ -325,7 +330,7 @@ class Latching(Call):
         self.line.move(replace(AGREED, remote=PHONE, remote_control=None))
         self.turns(3, pbx)
         self.assertEqual(self.goes_to(), PHONE)
-        phone = Phone(self.line, ("203.0.113.9", 5), ssrc=99)  # behind a NAT
+        phone = Phone(self.line, (PHONE[0], 5), ssrc=99)  # behind a NAT
         self.turns(2, phone)
         self.assertEqual(self.goes_to(), PHONE)
         self.turns(1, phone)
@@ -335,6 +340,42 @@ class Latching(Call):
         self.turns(4, pbx)
         self.assertEqual(self.goes_to(), PBX)
         self.assertEqual(self.heard[-1], LOUD)
+
+    def test_direct_media_through_nat(self) -> None:
+        """The phone behind a NAT of its own, whose private address the SDP names, is heard after some packets."""
+        self.turns(5, Phone(self.line, NAT))
+        self.line.move(replace(AGREED, remote=("192.168.1.20", 4000), remote_control=None))
+        self.assertEqual(self.goes_to(), (NAT[0], 4000))
+        phone = Phone(self.line, PHONE, ssrc=99)
+        self.turns(20, phone)
+        self.assertEqual(self.goes_to(), PHONE)
+        self.assertGreater(self.heard.count(LOUD), 10)
+
+    def test_no_amplification(self) -> None:
+        """An address that only the SDP names gets no more than seconds of audio; the words wait until it answers."""
+        self.turns(740)
+        self.line.playout.add("a", LOUD * 100)
+        self.turns(200)
+        self.assertEqual(len(self.port.sent), 750)
+        self.assertEqual(len(self.port.control), 3)  # a report in five seconds goes on
+        self.assertFalse(self.line.playout.empty)
+        Phone(self.line, PBX).say()
+        self.turns(90)
+        words = [packet for packet, _ in self.port.sent if packet.payload == LOUD]
+        self.assertEqual(len(words), 100)
+        self.assertTrue(self.line.playout.empty)
+
+    def test_silent_phone_reports(self) -> None:
+        """A phone that says nothing (VAD) but reports what it gets goes on hearing the bot."""
+        self.line.received_control(rtcp.write(rtcp.Report(7, None, ()), "x"), ("192.0.2.1", 4001))
+        self.turns(1000)
+        self.assertEqual(len(self.port.sent), 1000)
+
+    def test_reports_go_with_the_audio(self) -> None:
+        """An a=rtcp line cannot aim our reports at another host."""
+        self.line.move(replace(AGREED, remote_control=("198.51.100.66", 53)))
+        self.line.stop()
+        self.assertEqual(self.port.control[0][1], ("192.0.2.1", 4001))
 
     def test_moved_in_words_only(self) -> None:
         """When the SDP moves but the same source goes on, audio returns to it after half a second."""
@@ -353,6 +394,60 @@ class Latching(Call):
         self.turns(5, phone)
         self.line.move(AGREED)
         self.assertEqual(self.goes_to(), NAT)
+
+
+class Laws(Call):
+    def test_wire_changes(self) -> None:
+        """A re-INVITE to the other law is heard and spoken in it, the voice notices nothing, nor the way back."""
+        phone = Phone(self.line, PBX)
+        self.turns(5, phone)
+        a_law = replace(AGREED, codec="PCMA", payload_type=8, format="audio/pcma")
+        translated = {law: g711.translation(*law) for law in (("PCMA", "PCMU"), ("PCMU", "PCMA"))}
+        self.line.move(a_law)
+        self.turns(2, phone)  # still on the way when they had our answer
+        del self.heard[:], self.port.sent[:]
+        self.line.playout.add("a", LOUD + b"\x22" * 80)
+        self.line.playout.finish("a")
+        for _ in range(3):
+            phone.say(b"\x33" * 160, 8)
+            self.clock.advance(0.020)
+        self.assertIn(LOUD, self.heard)
+        self.assertIn((b"\x33" * 160).translate(translated["PCMA", "PCMU"]), self.heard)
+        self.assertEqual(
+            [(packet.payload_type, packet.payload) for packet, _ in self.port.sent],
+            [
+                (8, LOUD.translate(translated["PCMU", "PCMA"])),
+                (8, (b"\x22" * 80 + b"\xff" * 80).translate(translated["PCMU", "PCMA"])),
+                (8, b"\xd5" * 160),
+            ],
+        )
+        self.assertEqual(self.line.statistics.codec, "PCMA")
+        self.line.move(AGREED)
+        del self.heard[:]
+        self.turns(5, phone)
+        self.turns(1)
+        self.assertEqual((self.heard[-2:], self.port.sent[-1][0].payload_type), ([LOUD, LOUD], 0))
+        self.assertEqual(self.line.statistics.packets_ignored, 0)
+
+    def test_from_the_beginning(self) -> None:
+        """A voice in A-law on a wire in mu-law: silence, gaps and words each in the law of their side."""
+        line = Line(
+            self.clock, Pacer(self.clock), Given(1, 2, 3), AGREED, "PCMA", "", self.heard.append, self.keys.append
+        )
+        port = Port()
+        line.start(port)
+        self.addCleanup(line.stop)
+        self.turns(2)
+        self.assertIn(b"\xd5" * 160, self.heard)
+        self.assertEqual(port.sent[-1][0].payload, SILENT)
+
+    def test_reused_type(self) -> None:
+        """A payload type that was audio and is now the keys' is not heard as sound."""
+        odd = replace(AGREED, payload_type=107)
+        self.line.move(odd)
+        self.line.move(replace(AGREED, event_type=107))
+        Phone(self.line, PBX).say(b"\x05\x0a\0\xa0", 107)
+        self.assertEqual(self.keys, ["5"])
 
 
 class Hold(Call):
