@@ -273,7 +273,7 @@ class Call:
         """A re-INVITE or UPDATE: media moves, or the caller is put on hold. Returns our answer."""
         if body:
             offer = sdp.read_offer(body)
-            self._move(self._same_law(sdp.agree(offer, self._agreed.codec)))
+            self._move(sdp.agree(offer, self._agreed.codec))
             self._offer = offer
         # Without an offer of theirs this is ours, and who is on hold may be taken off it (RFC 6337 5.3).
         agreed = self._agreed if body else replace(self._agreed, direction="sendrecv")
@@ -328,7 +328,7 @@ class Call:
     def _take_answer(self, body: bytes) -> bool:
         """The offer was ours, the ACK brings the answer; one of no use ends the call (RFC 3261 13.2.1, 14.2)."""
         try:
-            self._move(self._same_law(sdp.read_answer(body, self._agreed.codec)))
+            self._move(sdp.read_answer(body, self._agreed.codec))
         except (Malformed, Refused) as error:
             self.journal.happened("answer.unusable", words=str(error))
             self._inputs.hang_up("the PBX answered our offer with nothing of use")
@@ -437,13 +437,6 @@ class Call:
         if self._offer is None:
             return sdp.write_offer(self._port.address, session_id, self._version, agreed)
         return sdp.write_answer(self._offer, agreed, self._port.address, session_id, self._version)
-
-    def _same_law(self, agreed: sdp.Agreed) -> sdp.Agreed:
-        """The voice speaks the law of the beginning, and nothing here transcodes."""
-        if agreed.codec != self._agreed.codec:
-            warning = f'305 extenbot "This call goes on in {self._agreed.codec}"'
-            raise Refused(488, "Not Acceptable Here", [("Warning", warning)])
-        return agreed
 
     def _move(self, agreed: sdp.Agreed) -> None:
         self._agreed = agreed

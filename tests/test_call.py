@@ -18,7 +18,7 @@ from extenbot.errors import BackendLost, ToolFailed
 from extenbot.interfaces import CallRecord, Json, ToolCall
 from extenbot.media import g711
 from extenbot.sip.message import Request, read
-from tests.memory import ADD, Caller, Fault, World, bot, offer
+from tests.memory import ADD, Caller, Fault, World, bot, loudness, offer
 
 GREETING = """
 speed 4
@@ -422,9 +422,23 @@ class Descriptions(Case):
         """An ACK that brings no answer to our offer ends the call: there is no media to talk over."""
         self.late_answer(b"")
 
-    def test_late_answer_of_another_law(self) -> None:
+    def test_late_answer_of_another_codec(self) -> None:
         """Nor does one in a codec that we did not offer."""
-        self.late_answer(offer("8"))
+        self.late_answer(offer("9"))
+
+    def test_late_answer_in_a_law(self) -> None:
+        """Our late offer names both laws; the answer in A-law is spoken to by a voice that opened in mu-law."""
+        world, caller = self.begin()
+        caller.codec, caller.kind, caller.ack_body = "PCMA", 8, offer("8")
+        caller.invite(b"")
+        world.run(1.2)
+        self.assertEqual(
+            world.voice("session.update")[0].event["session"]["audio"]["input"]["format"]["type"], "audio/pcmu"
+        )
+        self.assertTrue(caller.hears(440))
+        self.assertEqual({packet.payload_type for _, packet in caller.packets}, {8})
+        caller.bye()
+        self.assertEqual(self.ended(world, "caller hung up").codec, "PCMA")
 
 
 class Hold(Case):
@@ -510,13 +524,30 @@ class Hold(Case):
         caller.bye()
 
     def test_other_law(self) -> None:
-        """A re-INVITE for the other law gets 488, and the call goes on as it was."""
+        """A re-INVITE for the other law is taken: both hear each other on, and the voice never knows."""
+        world, caller = self.up()
+        caller.again(offer("8 101"))
+        caller.codec, caller.kind = "PCMA", 8
+        world.run(0.1)
+        self.assertEqual(caller.codes[-1], 200)
+        self.assertIn(b"RTP/AVP 8 101", caller.last.body)
+        now, given = world.clock.seconds(), len(world.appended())
+        world.run(0.3)
+        self.assertTrue(caller.hears(440, now))
+        caller.hz = 800
+        world.run(1)
+        self.assertEqual({packet.payload_type for at, packet in caller.packets if at >= now}, {8})
+        self.assertGreater(loudness(world.appended()[given:], "PCMU", 800), 1000)
+        caller.bye()
+        self.assertEqual(self.ended(world, "caller hung up").codec, "PCMA")
+
+    def test_no_law(self) -> None:
+        """A re-INVITE without G.711 gets 488, and the call goes on as it was."""
         world, caller = self.up()
         caller.acks = True
-        caller.again(offer("8 101"))
+        caller.again(offer("9 101"))
         world.run(0.2)
         self.assertEqual(caller.codes[-1], 488)
-        self.assertEqual(caller.last.first("warning"), '305 extenbot "This call goes on in PCMU"')
         world.run(1)
         self.assertTrue(caller.hears(440))
         self.assertEqual({packet.payload_type for _, packet in caller.packets}, {0})

@@ -266,11 +266,13 @@ def write_answer(offer: Offer, agreed: Agreed, address: Address, session_id: int
 
 
 def write_offer(address: Address, session_id: int, version: int, agreed: Agreed | None = None) -> bytes:
-    """Our offer, for an INVITE that came without one: both laws, or only what was `agreed` before."""
-    if agreed is None:
-        codecs, event, ptime = {0: "PCMU", 8: "PCMA"}, EVENT_TYPE, 20
-    else:
-        codecs, event, ptime = {agreed.payload_type: agreed.codec}, agreed.event_type or EVENT_TYPE, agreed.ptime
+    """Our offer, for an INVITE that came without one: both laws, the one that was `agreed` before first."""
+    codecs, event, ptime = {0: "PCMU", 8: "PCMA"}, EVENT_TYPE, 20
+    if agreed is not None:
+        codecs = {agreed.payload_type: agreed.codec} | {
+            kind: law for kind, law in codecs.items() if law != agreed.codec and kind != agreed.event_type
+        }
+        event, ptime = agreed.event_type or EVENT_TYPE, agreed.ptime
     return _text(
         _head(address, session_id, version, "0 0") + _audio(address, "RTP/AVP", codecs, event, ptime, "sendrecv", False)
     )
