@@ -18,7 +18,7 @@ from extenbot.errors import BackendLost, ToolFailed
 from extenbot.interfaces import CallRecord, Json, ToolCall
 from extenbot.media import g711
 from extenbot.sip.message import Request, read
-from tests.memory import ADD, Caller, Fault, World, bot, loudness, offer
+from tests.memory import ADD, MEDIA, Caller, Fault, World, bot, loudness, offer
 
 GREETING = """
 speed 4
@@ -465,6 +465,33 @@ class Hold(Case):
         self.assertEqual(len({packet.ssrc for _, packet in caller.packets}), 1)
         caller.bye()
         self.ended(world, "caller hung up")
+
+    def test_each_way(self) -> None:
+        """However it is held, what the bot was saying waits and is said to its end; the music makes no turn."""
+        for held, answer in (
+            (offer(direction="sendonly"), b"a=recvonly"),
+            (offer(direction="inactive"), b"a=inactive"),
+            (offer(address=("0.0.0.0", MEDIA[1])), b"a=recvonly"),
+            (offer(address=(MEDIA[0], 0)), b"m=audio 0 RTP/AVP"),
+        ):
+            world, caller = self.up('speed 4\non greet: tone 440 for 3 s "A story"\n')
+            world.run(0.5)
+            before = len(caller.heard().strip(b"\xff"))
+            caller.again(held)
+            world.run(0.1)
+            self.assertEqual(caller.codes[-1], 200)
+            self.assertIn(answer, caller.last.body)
+            given, sent, caller.hz = len(world.appended()), len(caller.packets), 800
+            world.run(5)
+            self.assertEqual((len(world.appended()), len(caller.packets)), (given, sent))
+            caller.hz = 0
+            caller.again(offer())
+            world.run(4)
+            self.assertEqual(world.voice("input_audio_buffer.speech_started"), [])
+            self.assertGreater(before, 800)
+            self.assertApproximates(len(caller.heard().strip(b"\xff")), 24000, 200)
+            caller.bye()
+            self.ended(world, "caller hung up")
 
     def test_mute(self) -> None:
         """A phone that only listens is no lost phone."""

@@ -16,6 +16,7 @@ from extenbot.interfaces import Address
 
 LARGEST = 65535
 STATIC = {"0": "PCMU", "8": "PCMA"}
+_STATIC_TYPES = {name: int(kind) for kind, name in STATIC.items()}
 FORMATS = {"PCMU": "audio/pcmu", "PCMA": "audio/pcma"}
 PROTOCOLS = frozenset({"RTP/AVP", "RTP/AVPF"})
 PACKET_TIMES = (10, 20, 30, 40, 50, 60)
@@ -147,8 +148,11 @@ def agree(offer: Offer, only: str = "") -> Agreed:
     """What we make of an offer; `only` names the codec in use, which is kept when it is offered at all.
 
     `Refused` 488 with a Warning (RFC 3261 20.43) when there is no audio line, none over plain RTP, or no G.711 in it.
+    Audio that is switched off (port 0) in the middle of a call is a hold: it may be switched on again.
     """
     media = _chosen(offer)
+    if media is None and only and _off(offer) is not None:
+        return Agreed(only, _STATIC_TYPES[only], FORMATS[only], None, 20, None, None, "inactive", False)
     if media is None:
         audio = [media for media in offer.media if media.kind == "audio" and media.port]
         raise (
@@ -188,6 +192,14 @@ def _chosen(offer: Offer) -> Media | None:
     """The first audio line over plain RTP."""
     usable = (media for media in offer.media if media.kind == "audio" and media.port and media.protocol in PROTOCOLS)
     return next(usable, None)
+
+
+def _off(offer: Offer) -> Media | None:
+    """The first audio line over plain RTP when every audio line is switched off."""
+    audio = [media for media in offer.media if media.kind == "audio"]
+    if any(media.port for media in audio):
+        return None
+    return next((media for media in audio if media.protocol in PROTOCOLS), None)
 
 
 def _types(media: Media) -> dict[int, tuple[str, int]]:
@@ -252,7 +264,8 @@ def _address(host: str, port: int) -> Address | None:
 
 def write_answer(offer: Offer, agreed: Agreed, address: Address, session_id: int, version: int) -> bytes:
     """The answer that makes `agreed` true: each m= line of the offer in its place (RFC 3264 6)."""
-    chosen = _chosen(offer)
+    # Both ways again, of a line that is off: then this is no answer but our offer on the lines there are.
+    chosen = _off(offer) if agreed.direction == "sendrecv" and _off(offer) else _chosen(offer)
     lines = _head(address, session_id, version, offer.time)
     for media in offer.media:
         if media is chosen:

@@ -475,6 +475,38 @@ class Hold(Call):
             self.assertIn(LOUD, self.heard)
             self.line.playout.cut()
 
+    def test_music_from_elsewhere(self) -> None:
+        """The music of a hold comes from a server of its own: not heard, and the resume finds the phone again."""
+        phone, music = Phone(self.line, PBX), Phone(self.line, ("192.0.2.8", 9000), ssrc=8)
+        self.turns(5, phone)
+        self.line.playout.add("a", LOUD * 10)
+        self.turns(2, phone)
+        self.line.move(replace(AGREED, direction="recvonly", remote=music.source, remote_control=None))
+        del self.heard[:]
+        self.turns(100, music)
+        self.line.move(replace(AGREED, ptime=40))
+        self.turns(20, phone)
+        self.assertEqual(self.port.sent[-1][1], PBX)
+        words = b"".join(packet.payload for packet, _ in self.port.sent if LOUD in packet.payload)
+        self.assertEqual(words, LOUD * 10)
+        self.assertEqual(set(self.heard), {SILENT, LOUD})
+        self.assertEqual(self.line.playout.played("a"), ("a", 1600, 1600))
+
+    def test_resumed_elsewhere(self) -> None:
+        """After each way to hold, the resume may name another address: audio goes there at once, and is heard."""
+        for n, held in enumerate(("recvonly", "inactive", "0.0.0.0", "switched off")):
+            self.turns(5, Phone(self.line, PBX, ssrc=100 + n))
+            nowhere = replace(AGREED, direction="inactive", remote=None, remote_control=None)
+            self.line.move(replace(AGREED, direction=held) if n < 2 else nowhere)
+            self.turns(50)
+            there: Address = ("192.0.2.200", 5000 + n)
+            self.line.move(replace(AGREED, remote=there, remote_control=None))
+            self.assertEqual(self.goes_to(), there)
+            del self.heard[:]
+            self.turns(10, Phone(self.line, there, ssrc=200 + n))
+            self.assertGreater(self.heard.count(LOUD), 5, held)
+            self.line.move(AGREED)
+
     def test_timestamp_runs_on(self) -> None:
         """The timestamp counts the time on hold, the sequence does not."""
         self.turns(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -153,8 +154,8 @@ class Phones(SynchronousTestCase):
 
 
 class Agreement(SynchronousTestCase):
-    def refusal(self, them: sdp.Offer) -> str:
-        refused = self.assertRaises(Refused, sdp.agree, them)
+    def refusal(self, them: sdp.Offer, only: str = "") -> str:
+        refused = self.assertRaises(Refused, sdp.agree, them, only)
         self.assertEqual(refused.code, 488)
         ((name, value),) = refused.headers
         assert isinstance(value, str)
@@ -253,6 +254,20 @@ class Agreement(SynchronousTestCase):
         self.assertEqual((agreed.remote, agreed.direction, agreed.held), (None, "recvonly", True))
         agreed = sdp.agree(offer("m=audio 4000 RTP/AVP 0", "a=inactive", session="c=IN IP4 0.0.0.0"))
         self.assertEqual(agreed.direction, "inactive")
+
+    def test_switched_off(self) -> None:
+        """Audio switched off by port 0 in the middle of a call is a hold, not a refusal; our offer switches it on."""
+        them = offer("m=audio 0 RTP/AVP 8", "m=video 0 RTP/AVP 96")
+        agreed = sdp.agree(them, "PCMA")
+        self.assertEqual((agreed.codec, agreed.remote, agreed.direction), ("PCMA", None, "inactive"))
+        self.assertTrue(agreed.held)
+        answer = lines(sdp.write_answer(them, agreed, US, 1, 1))
+        self.assertEqual(answer[-2:], ["m=audio 0 RTP/AVP 8", "m=video 0 RTP/AVP 96"])
+        ours = lines(sdp.write_answer(them, replace(agreed, direction="sendrecv"), US, 1, 1))
+        self.assertIn("m=audio 10000 RTP/AVP 8", ours)
+        self.assertEqual(ours[-1], "m=video 0 RTP/AVP 96")
+        self.refusal(offer("m=audio 0 RTP/SAVP 0"), "PCMU")
+        self.refusal(offer("m=video 0 RTP/AVP 96"), "PCMU")
 
     def test_addresses(self) -> None:
         """The media's own c= line wins; a host name is left to the RTP that arrives; IPv6 works."""
