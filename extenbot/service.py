@@ -159,7 +159,9 @@ class Extenbot(Service):
             around=around,
             transport=self.sip,
             means=session.Means(reactor, tokens, self.transactions, session.Sessions(), settings.sip.session_expires),
-            challenger=Challenger(self.domain, time.time, secrets.token_bytes(32), settings.sip.nonce_life),
+            challenger=Challenger(
+                self.domain, time.time, secrets.token_bytes(32), settings.sip.nonce_life, settings.sip.digest
+            ),
             registrar=self.registrar,
             directory=self.store.directory,
             limits=settings.limits,

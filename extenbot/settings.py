@@ -21,6 +21,7 @@ from extenbot.errors import SettingsError
 
 T = TypeVar("T")
 ENVIRONMENT = "EXTENBOT_"
+DIGESTS = ("SHA-256", "SHA-512-256", "MD5")
 
 
 class Endpoint(NamedTuple):
@@ -217,6 +218,16 @@ def _listen(*kinds: str, optional: bool = False) -> Callable[[object], tuple[End
     return read
 
 
+def _digests(raw: object) -> tuple[str, ...]:
+    words = re.split(r"[,\s]+", raw.strip()) if isinstance(raw, str) else raw
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"must be a list of digest algorithms, not {raw!r}")
+    found = tuple(dict.fromkeys(word.strip().upper() for word in words if word.strip()))
+    if not found or not set(found) <= set(DIGESTS):
+        raise ValueError(f"must name one or more of {', '.join(DIGESTS)}, not {raw!r}")
+    return found
+
+
 def _ports(raw: object) -> range:
     """`10000-20000`: both ends included. RTP takes the even ports, RTCP the odd ones above."""
     match = re.fullmatch(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*", _text(raw))
@@ -244,6 +255,7 @@ class Sip:
     session_expires: int = _setting(
         1800, _session_expires, "a call is refreshed twice in so many seconds, so that a dead one is noticed; 0: never"
     )
+    digest: tuple[str, ...] = _setting(("SHA-256", "MD5"), _digests, "digest algorithms, in the order they are offered")
     keepalive: float = _setting(
         30.0, _seconds(0, 3600), "a registrant keeps its way through NAT open so often, seconds; 0: never"
     )

@@ -83,7 +83,7 @@ class Switch:
         elif request.method == "INVITE":
             self._invited(request, transaction)
         elif request.method == "REGISTER":
-            bot = self._authenticated(request)
+            bot = self._authenticated(request, transaction.flow)
             transaction.respond(self._registrar.register(request, bot.username, transaction.flow))
         elif request.method == "OPTIONS":
             transaction.answer(200, headers=CAPABILITIES)
@@ -100,14 +100,14 @@ class Switch:
 
     # -- Letting in --
 
-    def _authenticated(self, request: Request) -> Bot:
-        """The bot that the digest names, enabled and of registrar mode; `Refused` 401, 403, 404 or 480 otherwise."""
+    def _authenticated(self, request: Request, flow: Flow) -> Bot:
+        """The bot that the digest names, enabled and of registrar mode; `Refused` 401, 403 or 480 otherwise."""
 
         def password_of(username: str) -> str | None:
             bot = self._directory.by_username(username)
             return bot.password if bot is not None and bot.kind == "registrar" else None
 
-        bot = self._directory.by_username(self._challenger.check(request, password_of))
+        bot = self._directory.by_username(self._challenger.check(request, flow.remote[0], password_of))
         if bot is None:  # removed this very moment
             raise Refused(404, "Not Found")
         _check_enabled(bot)
@@ -131,7 +131,7 @@ class Switch:
             raise Refused(405, "Method Not Allowed", [ALLOW])
 
     def _invited(self, request: Request, transaction: ServerTransaction) -> None:
-        bot = self._authenticated(request)
+        bot = self._authenticated(request, transaction.flow)
         if request.uri.user not in ANY_BOT and request.uri.user != bot.username:
             raise Refused(404, "Not Found")
         flow = transaction.flow

@@ -54,6 +54,15 @@ class Settings(SynchronousTestCase):
         self.assertEqual(settings.sip.expires, 240)
         self.assertEqual([e.port for e in settings.sip.listen], [1, 2])
 
+    def test_digest(self) -> None:
+        """The digest algorithms are a list in the owner's order, in any case; none and unknown ones are mistakes."""
+        self.assertEqual(load(self.file(""), {}).sip.digest, ("SHA-256", "MD5"))
+        settings = load(self.file('[sip]\ndigest = ["md5", "SHA-512-256", "MD5"]\n'), {})
+        self.assertEqual(settings.sip.digest, ("MD5", "SHA-512-256"))
+        self.assertEqual(load(None, {"EXTENBOT_SIP_DIGEST": "MD5, SHA-256"}).sip.digest, ("MD5", "SHA-256"))
+        for value in ("[]", '["SHA-1"]', "5", "[1]", '""'):
+            self.assertIn("[sip] digest", self.problems(f"[sip]\ndigest = {value}\n"), value)
+
     def test_named_by_the_environment(self) -> None:
         """EXTENBOT_CONFIG names the file when no option does."""
         settings = load(None, {"EXTENBOT_CONFIG": str(self.file('domain = "a.b"\n'))})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -108,8 +109,8 @@ class Letting(Case):
         self.assertEqual(caller.codes[-1], 404)
 
     def test_unknown_username(self) -> None:
-        """A digest user that does not exist: 404."""
-        self.assertEqual(self.call(username="nobody").codes, [404])
+        """A digest user that does not exist: 403, as for a wrong password."""
+        self.assertEqual(self.call(username="nobody").codes, [403])
 
     def test_wrong_password(self) -> None:
         """A wrong password: 403, and no second challenge."""
@@ -124,7 +125,22 @@ class Letting(Case):
 
     def test_registrant(self) -> None:
         """A bot that registers at a PBX cannot be reached by credentials of its own."""
-        self.assertEqual(self.call(username="trunk").codes, [404])
+        self.assertEqual(self.call(username="trunk").codes, [403])
+
+    def test_strangers_learn_nothing(self) -> None:
+        """Without the right password every username gets the same answer, byte for byte, whoever has it."""
+        told: set[bytes] = set()
+        for method in ("REGISTER", "INVITE"):
+            for username in ("eva", "nobody", "off", "trunk"):
+                world = self.build()
+                caller = Caller(world, username=username, password="wrong")
+                (caller.invite if method == "INVITE" else caller.register)()
+                world.run(0.1)
+                self.assertEqual(caller.last.code, 403)
+                [answer] = [data for data in world.messages if data.startswith(b"SIP/2.0 403")]
+                told.add(re.sub(rb";tag=[0-9a-f]+", b"", answer).replace(username.encode(), b"NAME"))
+            self.assertEqual(len(told), 1, told)
+            told.clear()
 
     def test_edited(self) -> None:
         """A change of the bot counts from the next call on."""
@@ -215,7 +231,7 @@ class Registering(Case):
     def test_refused(self) -> None:
         """Nobody registers with a wrong password, an unknown, disabled or registrant name."""
         for number, (username, password, code) in enumerate(
-            (("eva", "wrong", 403), ("nobody", "x", 404), ("off", "secret", 480), ("trunk", "secret", 404))
+            (("eva", "wrong", 403), ("nobody", "x", 403), ("off", "secret", 480), ("trunk", "secret", 403))
         ):
             caller = self.register(number=number, username=username, password=password)
             self.assertEqual(caller.last.code, code, username)

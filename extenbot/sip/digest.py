@@ -1,9 +1,11 @@
 """Digest authentication, both ends (RFC 7616, RFC 8760; RFC 3261 22): SHA-512-256, SHA-256 and MD5,
 qop auth and none.
 
-Nonces hold their time and number, signed, so nothing is kept for a challenge; only a nonce that was used is
-remembered, with its highest count, until it is too old to be used again. Give each process a fresh `key`:
-counts do not survive a restart, so neither may nonces. `twisted.cred` has no SHA-256 and checks no counts.
+Nonces hold their time and number, signed together with the address they were made for, so nothing is kept for a
+challenge; only a nonce that was used is remembered, with its highest count, until it is too old to be used again.
+Give each process a fresh `key`: counts do not survive a restart, so neither may nonces. Who asks with a username
+that does not exist learns nothing: the work, the time and the answer are those of a wrong password.
+`twisted.cred` has no SHA-256 and checks no counts.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from extenbot.errors import Malformed, Refused
 from extenbot.sip import grammar
@@ -28,6 +31,7 @@ _HASHES: Mapping[str, Callable[[bytes], hashlib._Hash]] = {
     "SHA-512-256": lambda data: hashlib.new("sha512_256", data),
 }
 _WEAKEST_FIRST = tuple(_HASHES)
+_NOBODYS = "a password of nobody, 24"  # hashed for usernames that do not exist; as long as those we make
 
 # baresip 1.0 (Debian 12) gives up with ENOSYS when any challenge, in any place, is not MD5; 2.x is not measured.
 _MD5_ONLY = re.compile(r"baresip v[0-2]\.", re.IGNORECASE)
@@ -140,54 +144,74 @@ def answer_challenge(
     return str(replace(given, response=given.expected(method, password)))
 
 
-class Challenger:
-    """Asks for credentials and checks them. `now` is in seconds, `life` is how long a nonce is good."""
+class _Nonce(NamedTuple):
+    made: int  # unix seconds
+    serial: int
 
-    def __init__(self, realm: str, now: Callable[[], float], key: bytes, life: float) -> None:
+
+class Challenger:
+    """Asks for credentials and checks them. `now` is in seconds, `life` is how long a nonce is good.
+
+    `algorithms` are those we offer, in their order, and the only ones we take.
+    """
+
+    def __init__(
+        self,
+        realm: str,
+        now: Callable[[], float],
+        key: bytes,
+        life: float,
+        algorithms: tuple[str, ...] = ("SHA-256", "MD5"),
+    ) -> None:
         self.realm = realm
+        self._algorithms = algorithms
         self._now = now
         self._key = key
         self._life = life
         self._serial = 0
-        self._counts: OrderedDict[str, int] = OrderedDict()  # used nonces and their highest nc, oldest first
+        self._counts: OrderedDict[_Nonce, int] = OrderedDict()  # used nonces and their highest nc, oldest first
         self._forgotten = 0  # no nonce up to this serial is known any more
 
-    def challenge(self, request: Request, stale: bool = False) -> Challenge:
-        """The 401, to be raised or answered; one WWW-Authenticate for each algorithm.
+    def challenge(self, request: Request, source: str, stale: bool = False) -> Challenge:
+        """The 401 for who asks from the address `source`; one WWW-Authenticate for each algorithm (RFC 8760 2.3).
 
-        RFC 8760 2.3 wants the best one first, but SIPp and old PBXs take the first whether they know it or
-        not, while who knows SHA-256 looks for it. Some give up at the sight of it: they see MD5 only.
+        Who is known to give up at the sight of anything but MD5 sees MD5 only.
         """
-        nonce = self._nonce()
+        nonce = self._nonce(source)
         head = f'Digest realm={grammar.quote(self.realm)}, nonce="{nonce}", qop="auth"'
         tail = ", stale=true" if stale else ""
-        only = _MD5_ONLY.match(request.first("user-agent") or "")
-        values = [f"{head}, algorithm={name}{tail}" for name in (("MD5",) if only else ("MD5", "SHA-256"))]
+        offered = self._algorithms
+        if "MD5" in offered and _MD5_ONLY.match(request.first("user-agent") or ""):
+            offered = ("MD5",)
+        values = [f"{head}, algorithm={name}{tail}" for name in offered]
         return Challenge(401, "Unauthorized", [("WWW-Authenticate", value) for value in values])
 
-    def check(self, request: Request, password_of: Callable[[str], str | None]) -> str:
+    def check(self, request: Request, source: str, password_of: Callable[[str], str | None]) -> str:
         """The authenticated username; `password_of` gives None for a user that does not exist.
 
-        `Challenge` without good credentials for a good nonce, `Refused` 403 for a wrong password,
-        404 for an unknown user, `Malformed` for credentials that cannot be read.
+        `Challenge` without credentials, or when their nonce was made for another address than `source`, is too
+        old or was used; `Refused` 403 for an unknown user and a wrong password alike; `Malformed` for
+        credentials that cannot be read.
         """
         given = self._credentials(request)
         if given is None:
-            raise self.challenge(request)
+            raise self.challenge(request, source)
         password = password_of(given.username)
-        right = password is not None and hmac.compare_digest(
-            given.expected(request.method, password).encode(), given.response.lower().encode()
-        )
-        serial = self._fresh(given.nonce)
-        if serial is None:
-            raise self.challenge(request, stale=right)
-        if password is None:
-            raise Refused(404, "Unknown user")
+        expected = given.expected(request.method, _NOBODYS if password is None else password)
+        same = hmac.compare_digest(expected.encode(), given.response.lower().encode())
+        right = same and password is not None
+        nonce = self._fresh(given.nonce, source)
+        if nonce is None:
+            raise self.challenge(request, source, stale=right)
         if not right:
-            raise Refused(403, "Wrong password")
-        if not self._counted(given, serial):
-            raise self.challenge(request, stale=True)
+            raise Refused(403, "Wrong username or password")
+        if not self._counted(given, nonce):
+            raise self.challenge(request, source, stale=True)
         return given.username
+
+    def has_credentials(self, request: Request) -> bool:
+        """Whether there are any that `check` would look at; `Malformed` when they cannot be read."""
+        return self._credentials(request) is not None
 
     def _credentials(self, request: Request) -> Credentials | None:
         for value in request.all("authorization"):
@@ -196,7 +220,7 @@ class Challenger:
                 continue
             algorithm = (fields.get("algorithm") or "MD5").upper()
             qop = fields.get("qop", "").lower()
-            if algorithm not in _HASHES or qop not in ("", "auth"):
+            if algorithm not in self._algorithms or qop not in ("", "auth"):
                 continue
             missing = [name for name in ("username", "nonce", "uri", "response") if not fields.get(name)]
             missing += [name for name in ("nc", "cnonce") if qop and not fields.get(name)]
@@ -218,32 +242,38 @@ class Challenger:
             )
         return None
 
-    def _sign(self, text: str) -> str:
-        return hmac.new(self._key, f"{text} {self.realm}".encode(), hashlib.sha256).hexdigest()[:32]
+    def _sign(self, text: str, source: str) -> str:
+        return hmac.new(self._key, f"{text} {source} {self.realm}".encode(), hashlib.sha256).hexdigest()[:32]
 
-    def _nonce(self) -> str:
+    def _nonce(self, source: str) -> str:
         self._serial += 1
         text = f"{int(self._now()):x}-{self._serial:x}"
-        return f"{text}-{self._sign(text)}"
+        return f"{text}-{self._sign(text, source)}"
 
-    def _fresh(self, nonce: str) -> int | None:
-        """Its serial; None when it is not ours or too old."""
-        text, _, signature = nonce.rpartition("-")
-        if not text or not hmac.compare_digest(self._sign(text).encode(), signature.encode()):
+    def _fresh(self, text: str, source: str) -> _Nonce | None:
+        """None when it is not ours, was made for somebody else, or is too old.
+
+        The address is that of a NAT's outer side, its port may change; who comes from another address is asked again.
+        """
+        head, _, signature = text.rpartition("-")
+        if not hmac.compare_digest(self._sign(head, source).encode(), signature.encode()):
             return None
-        made, serial = (int(part, 16) for part in text.split("-"))
-        return serial if self._now() - made <= self._life else None
+        nonce = _Nonce(*(int(part, 16) for part in head.split("-")))
+        return None if self._too_old(nonce) else nonce
 
-    def _counted(self, given: Credentials, serial: int) -> bool:
+    def _too_old(self, nonce: _Nonce) -> bool:
+        return self._now() - nonce.made > self._life
+
+    def _counted(self, given: Credentials, nonce: _Nonce) -> bool:
         """Whether this use is new: counts must grow. Without qop a nonce is good once."""
         count = int(given.count, 16) if given.qop else 1
-        last = self._counts.get(given.nonce)
-        if last is None and serial <= self._forgotten:
+        last = self._counts.get(nonce)
+        if last is None and nonce.serial <= self._forgotten:
             return False
         if count <= (last or 0):
             return False
-        self._counts[given.nonce] = count
-        while len(self._counts) > REMEMBERED or self._fresh(next(iter(self._counts))) is None:
-            nonce, _ = self._counts.popitem(last=False)
-            self._forgotten = max(self._forgotten, int(nonce.split("-")[1], 16))
+        self._counts[nonce] = count
+        while len(self._counts) > REMEMBERED or self._too_old(next(iter(self._counts))):
+            oldest, _ = self._counts.popitem(last=False)
+            self._forgotten = max(self._forgotten, oldest.serial)
         return True

@@ -281,7 +281,7 @@ class Administration(SynchronousTestCase):
             until(f"{code} for REGISTER", lambda: caller.register().code == code or None, 1.2)
 
         stranger = Caller(self, service.sip, "reception", "secret-12345")
-        self.assertEqual(stranger.register().code, 404)
+        self.assertEqual(stranger.register().code, 403)
         service.command("bot", "add", "--name", "Reception", "--username", "reception", "--password", "secret-12345")
         within_a_second(stranger, 200)
         service.command("bot", "edit", "reception", "--password", "another-12345")
@@ -295,4 +295,4 @@ class Administration(SynchronousTestCase):
         [contact] = known.register(None).all("contact")
         self.assertIn(known.here, contact)
         service.command("bot", "remove", "reception")
-        within_a_second(known, 404)
+        within_a_second(known, 403)
