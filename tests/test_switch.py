@@ -223,6 +223,16 @@ class Registering(Case):
         [binding] = self.world.registrar.all()
         self.assertEqual((binding.username, binding.contact), ("eva", "sip:pbx@192.0.2.10:5060"))
 
+    def test_many_at_once(self) -> None:
+        """Eight devices that register at the same moment: five get in, three are told that there is no room."""
+        callers = [Caller(self.world, number=number) for number in range(8)]
+        for number, caller in enumerate(callers):
+            caller.address = (f"192.0.2.{100 + number}", 5060)
+            caller.register()
+        self.world.run(0.1)
+        self.assertEqual(sorted(caller.last.code for caller in callers), [200] * 5 + [403] * 3)
+        self.assertEqual(len(self.world.registrar.all()), 5)
+
     def test_another_address(self) -> None:
         """A bot registers its own address only."""
         self.assertEqual(self.register("max").last.code, 403)

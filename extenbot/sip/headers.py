@@ -21,6 +21,8 @@ METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "NOTIFY", "UPDAT
 ALLOW = ("Allow", ", ".join(METHODS))
 EXTENSIONS = ("100rel", "norefersub", "replaces", "timer")
 """The option tags that may be required of us: RFC 3262, RFC 4488, RFC 3891, RFC 4028."""
+REGISTERING = ("outbound", "path")
+"""Those that a REGISTER may require: RFC 5626, RFC 3327."""
 SUPPORTED = ("Supported", ", ".join(EXTENSIONS))
 CAPABILITIES = (ALLOW, ("Accept", "application/sdp"), SUPPORTED)
 """What a 200 for OPTIONS says (RFC 3261 11.2)."""

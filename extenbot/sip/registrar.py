@@ -3,12 +3,18 @@
 `on_changed` gives each user's bindings to who keeps them over a restart, `restore` takes them back.
 A bot has at most `limit` contacts: one more replaces the oldest that came from the same device (same
 `+sip.instance`, same Call-ID, or same host in its Contact: a PBX that forgot to sign off before it was
-restarted), and without such a one it gets 403.
+restarted), and without such a one it gets 403. All of a REGISTER comes true, or nothing of it.
+
+The proxies between are kept with a binding (Path, RFC 3327), whether the PBX says that it supports that or not: it
+need not know. Outbound (RFC 5626) in full is had over TCP and TLS only, where pings are answered; over UDP the UA would
+wait for STUN. There, too, an instance and reg-id replace what they registered before.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -20,6 +26,8 @@ from extenbot.sip import grammar
 from extenbot.sip.headers import NameAddr, name_addr
 from extenbot.sip.message import Request, Response, answer
 from extenbot.sip.uri import Uri
+
+LEAST_WAIT = 0.001  # seconds; sums of floats are a little off
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +51,16 @@ class Binding:
     def host(self) -> str:
         return Uri.read(self.contact).address.lower()
 
+    @property
+    def preference(self) -> tuple[float, float]:
+        """To be compared: the higher q, then the newer one. Without a q it is 1."""
+        return float(self.q or 1), self.registered_at
+
     def replaces(self, other: Binding) -> bool:
         """Whether this is `other` refreshed (RFC 3261 10.3 step 7, RFC 5626 6)."""
         if self.instance and other.instance and self.reg_id and other.reg_id:
             return (self.instance, self.reg_id) == (other.instance, other.reg_id)
-        return Uri.read(self.contact).same(Uri.read(other.contact))
+        return self.contact == other.contact or Uri.read(self.contact).same(Uri.read(other.contact))
 
     def same_device(self, other: Binding) -> bool:
         if self.instance and other.instance:
@@ -68,13 +81,16 @@ class Registrar:
         self._min_expires = min_expires
         self._limit = limit
         self._bindings: dict[str, tuple[Binding, ...]] = {}  # oldest first
-        self._timers: dict[str, IDelayedCall] = {}
+        self._looks: list[tuple[float, str]] = []  # a heap: when to look whose bindings have expired
+        self._look: dict[str, float] = {}  # the next of these of each user
+        self._timer: IDelayedCall | None = None  # for the first of them
 
     def register(self, request: Request, username: str, flow: Flow) -> Response:
         """The 200 for a REGISTER of an authenticated user; `Refused` or `Malformed` for what earns another."""
         if request.to.uri.user != username:
             raise Refused(403, "Register your own address")
         contacts = request.all("contact")
+        path = _path(request)
         bindings = self.bindings(username)
         if "*" in contacts:
             if len(contacts) > 1 or self._asked(request.first("expires")) != 0:
@@ -83,11 +99,20 @@ class Registrar:
                 _in_order(request.call_id, request.cseq.number, binding)
             bindings = ()
         else:
-            for contact in contacts:
-                bindings = self._with(bindings, self._binding(request, username, flow, name_addr(contact)))
+            made = [self._binding(request, username, flow, path, name_addr(contact)) for contact in contacts]
+            bindings = self._with(bindings, made)
         if contacts:
             self._set(username, bindings)
-        return answer(request, 200, headers=[("Contact", self._written(binding)) for binding in bindings])
+        headers = [("Contact", self._written(binding)) for binding in bindings]
+        if path:
+            headers += [("Path", value) for value in path] + [("Supported", "path")]
+        if _is_outbound(request, flow, path):
+            headers.append(("Require", "outbound"))
+        return answer(request, 200, headers=headers)
+
+    def best(self, username: str) -> Binding | None:
+        """Where to call this bot's PBX: the highest q, of these the newest."""
+        return max(self.bindings(username), key=lambda binding: binding.preference, default=None)
 
     def bindings(self, username: str) -> tuple[Binding, ...]:
         """Those in force, the oldest first."""
@@ -104,7 +129,8 @@ class Registrar:
             if binding.expires_at > now:
                 self._bindings[binding.username] = (*self._bindings.get(binding.username, ()), binding)
         for username in self._bindings:
-            self._schedule(username)
+            self._note(username)
+        self._wait()
 
     def forget(self, username: str) -> None:
         """The bot is gone or disabled."""
@@ -113,9 +139,9 @@ class Registrar:
 
     def stop(self) -> None:
         """No timer is left; bindings stay as they are."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _asked(self, text: str | None) -> int:
         """Seconds; what is missing or unreadable means the default (RFC 3261 10.2.1.1)."""
@@ -124,7 +150,9 @@ class Registrar:
         except Malformed:
             return self._expires
 
-    def _binding(self, request: Request, username: str, flow: Flow, contact: NameAddr) -> Binding:
+    def _binding(
+        self, request: Request, username: str, flow: Flow, path: tuple[str, ...], contact: NameAddr
+    ) -> Binding:
         """What one Contact asks for; `expires_at` is in the past when it asks to be removed."""
         if contact.uri.scheme not in ("sip", "sips"):
             raise Malformed("A Contact is no SIP address")
@@ -132,6 +160,9 @@ class Registrar:
         seconds = self._asked(stated if stated is not None else request.first("expires"))
         if 0 < seconds < self._min_expires:
             raise Refused(423, "Interval Too Brief", [("Min-Expires", str(self._min_expires))])
+        q = contact.params.get("q") or ""
+        if q and not re.fullmatch(r"0?\.[0-9]+|0\.?|1(\.0*)?", q):
+            raise Malformed("The q of a Contact is not from 0 to 1")
         now = self._now()
         return Binding(
             username=username,
@@ -142,24 +173,29 @@ class Registrar:
             cseq=request.cseq.number,
             flow=flow,
             expires_at=now + min(seconds, self._expires),
-            q=contact.params.get("q") or "",
+            q=q,
             user_agent=request.first("user-agent") or "",
             registered_at=now,
+            path=path,
         )
 
-    def _with(self, bindings: tuple[Binding, ...], new: Binding) -> tuple[Binding, ...]:
-        for old in bindings:
-            if new.replaces(old):
-                _in_order(new.call_id, new.cseq, old)
-        kept = tuple(old for old in bindings if not new.replaces(old))
-        if new.expires_at <= self._now():
-            return kept
-        if len(kept) >= self._limit:
-            same = next((old for old in kept if new.same_device(old)), None)
+    def _with(self, bindings: tuple[Binding, ...], made: list[Binding]) -> tuple[Binding, ...]:
+        """`bindings` as the contacts of one REGISTER want them. What these bring does not make way for each other."""
+        now = self._now()
+        kept, new = list(bindings), list[Binding]()
+        for binding in made:
+            for old in [old for old in kept if binding.replaces(old)]:
+                _in_order(binding.call_id, binding.cseq, old)
+                kept.remove(old)
+            new = [other for other in new if not binding.replaces(other)]
+            if binding.expires_at > now:
+                new.append(binding)
+        while len(kept) + len(new) > self._limit:
+            same = next((old for old in kept if any(binding.same_device(old) for binding in new)), None)
             if same is None:
                 raise Refused(403, "Too many contacts")
-            kept = tuple(old for old in kept if old is not same)
-        return (*kept, new)
+            kept.remove(same)
+        return (*kept, *new)
 
     def _written(self, binding: Binding) -> str:
         seconds = math.ceil(binding.expires_at - self._now() - 0.001)  # sums of floats are a little off
@@ -173,26 +209,71 @@ class Registrar:
     def _set(self, username: str, bindings: tuple[Binding, ...]) -> None:
         if bindings:
             self._bindings[username] = bindings
+            self._note(username)
         else:
             self._bindings.pop(username, None)
-        self._schedule(username)
+            if not self._bindings:
+                self._looks.clear()
+                self._look.clear()
+        self._wait()
         if self.on_changed:
             self.on_changed(username, bindings)
 
-    def _schedule(self, username: str) -> None:
-        if timer := self._timers.pop(username, None):
-            timer.cancel()
-        if bindings := self._bindings.get(username):
-            wait = min(binding.expires_at for binding in bindings) - self._now()
-            self._timers[username] = self._clock.callLater(max(wait, 0.0), self._expired, username)
+    def _note(self, username: str) -> None:
+        """Look at this user's bindings when the first of them expires. A refresh leaves the earlier look as it is."""
+        when = min(binding.expires_at for binding in self._bindings[username])
+        if when < self._look.get(username, math.inf):
+            self._look[username] = when
+            heapq.heappush(self._looks, (when, username))
 
-    def _expired(self, username: str) -> None:
-        del self._timers[username]
-        bindings = self.bindings(username)
-        if bindings != self._bindings[username]:
-            self._set(username, bindings)
-        else:  # the time of day was set back
-            self._timers[username] = self._clock.callLater(1.0, self._expired, username)
+    def _wait(self) -> None:
+        """One timer for all: thousands of them would make every other timer of the reactor dear."""
+        if not self._looks:
+            self.stop()
+            return
+        wait = max(self._looks[0][0] - self._now(), LEAST_WAIT)
+        if self._timer is None:
+            self._timer = self._clock.callLater(wait, self._expired)
+        elif self._clock.seconds() + wait < self._timer.getTime():
+            self._timer.reset(wait)
+
+    def _expired(self) -> None:
+        self._timer = None
+        now, due = self._now(), list[str]()
+        while self._looks and self._looks[0][0] <= now:
+            when, username = heapq.heappop(self._looks)
+            if self._look.get(username) == when:  # else there was an earlier one
+                del self._look[username]
+                due.append(username)
+        for username in due:
+            known = self._bindings.get(username, ())
+            live = self.bindings(username)
+            if live != known:
+                self._set(username, live)
+            elif known:
+                self._note(username)
+        self._wait()
+
+
+def _path(request: Request) -> tuple[str, ...]:
+    """The proxies to go through, the first hop first (RFC 3327 5.3)."""
+    path = tuple(request.tokens("path"))
+    for value in path:
+        if name_addr(value).uri.scheme not in ("sip", "sips"):
+            raise Malformed("A Path is no SIP address")
+    return path
+
+
+def _is_outbound(request: Request, flow: Flow, path: tuple[str, ...]) -> bool:
+    """Whether we say that outbound is in force (RFC 5626 6): the first hop is us, or keeps flows itself."""
+    if flow.transport == "UDP" or "outbound" not in map(str.lower, request.tokens("supported")):
+        return False
+    asked = any("+sip.instance" in found.params and "reg-id" in found.params for found in _contacts(request))
+    return asked and (len(request.all("via")) == 1 or (bool(path) and "ob" in name_addr(path[-1]).uri.params))
+
+
+def _contacts(request: Request) -> list[NameAddr]:
+    return [name_addr(text) for text in request.all("contact") if text != "*"]
 
 
 def _in_order(call_id: str, cseq: int, old: Binding) -> None:

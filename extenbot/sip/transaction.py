@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from extenbot.errors import Malformed, Refused, Remote
 from extenbot.interfaces import Address, Dial, Flow, SipTransport, Tokens
 from extenbot.sip import noninvite
-from extenbot.sip.headers import EXTENSIONS, Via
+from extenbot.sip.headers import EXTENSIONS, REGISTERING, Via
 from extenbot.sip.invite import InviteClient, InviteClientCore, InviteServerCore, invite_client, invite_server
 from extenbot.sip.message import Request, Response, Unreadable, answer, give_tag, read, write
 from extenbot.sip.timers import Timers
@@ -514,7 +514,8 @@ def _check(request: Request) -> None:
     """What no user of ours could answer otherwise (RFC 3261 8.2.2.1, 8.2.2.3)."""
     if request.uri.scheme not in SCHEMES:
         raise Malformed("This URI scheme is not served", 416)
-    if unknown := [tag for tag in request.tokens("require") if tag.lower() not in EXTENSIONS]:
+    known = REGISTERING if request.method == "REGISTER" else EXTENSIONS
+    if unknown := [tag for tag in request.tokens("require") if tag.lower() not in known]:
         raise Refused(420, "Bad Extension", [("Unsupported", ", ".join(unknown))])
 
 

@@ -169,6 +169,128 @@ class Registering(SynchronousTestCase):
         self.register('<sip:a@i>;reg-id=1;+sip.instance="<urn:1>"', call_id="c2")
         self.assertEqual([b.contact for b in self.registrar.all()], ["sip:a@i"])
 
+    def test_outbound_only_with_both(self) -> None:
+        """An instance without reg-id, or the other way round, is a contact like any other (RFC 5626 6)."""
+        self.register('<sip:a@h>;+sip.instance="<urn:1>"', "<sip:c@h>;reg-id=1", call_id="c1")
+        self.register('<sip:b@h>;reg-id=1;+sip.instance="<urn:1>"', "<sip:d@h>;reg-id=1", call_id="c2")
+        self.register('<sip:b@h>;reg-id=2;+sip.instance="<urn:1>"', call_id="c3")
+        self.assertEqual(
+            [b.contact for b in self.registrar.all()], ["sip:a@h", "sip:c@h", "sip:b@h", "sip:d@h", "sip:b@h"]
+        )
+
+    def test_outbound_in_force(self) -> None:
+        """Outbound is said to be in force where we answer pings and see the flow, or the first proxy keeps it."""
+        tcp = FLOW._replace(transport="TCP")
+        contact = '<sip:a@h>;reg-id=1;+sip.instance="<urn:1>"'
+        supported, hop = "Supported: path, Outbound\r\n", "Via: SIP/2.0/TCP phone;branch=z9hG4bKx\r\n"
+        core, edge = "Path: <sip:core;lr>\r\n", "Path: <sip:edge;lr;ob>\r\n"
+        for flow, given, headers, told in (
+            (tcp, contact, supported, "outbound"),
+            (FLOW, contact, supported, None),
+            (tcp, contact, "", None),
+            (tcp, "<sip:a@h>", supported, None),
+            (tcp, contact, supported + hop, None),
+            (tcp, contact, supported + hop + edge + core, None),
+            (tcp, contact, supported + hop + core + edge, "outbound"),
+        ):
+            response = self.register(given, headers=headers, flow=flow)
+            self.assertEqual(response.first("require"), told, (flow, given, headers))
+
+    def test_path(self) -> None:
+        """The proxies between are kept in their order, told back, and go with the next REGISTER that has none."""
+        path = ["<sip:core.example;lr>", '"a, b" <sip:u,v@edge.example;lr;x=1>']
+        headers = f"Path: {path[0]},\r\n {path[1]}\r\nSupported: path\r\n"
+        response = self.register("<sip:a@h>", headers=headers)
+        self.assertEqual((response.all("path"), response.first("supported")), (path, "path"))
+        self.assertEqual([b.path for b in self.registrar.all()], [tuple(path)])
+        self.assertEqual(self.register("<sip:a@h>", headers=f"Path: {path[0]}\r\n").all("path"), path[:1])
+        self.assertEqual(self.register("<sip:b@h>", headers=f"Path: {path[1]}\r\n").all("path"), path[1:])
+        self.assertEqual([b.path for b in self.registrar.all()], [(path[0],), (path[1],)])
+        self.assertEqual(self.register("<sip:a@h>").all("path"), [])
+        self.assertEqual([b.path for b in self.registrar.all()], [(path[1],), ()])
+
+    def test_bad_path(self) -> None:
+        """A Path that cannot be gone is 400, and nothing changes."""
+        for path in ("<tel:1>", "<sip:>", "edge", "<sip:edge"):
+            self.assertRaises(Malformed, self.register, "<sip:a@h>", headers=f"Path: {path}\r\n")
+        self.assertEqual(self.registrar.all(), ())
+
+    def test_best(self) -> None:
+        """Calls go to the highest q, of equal ones to the newest; no q is 1."""
+        self.assertIsNone(self.registrar.best("bot"))
+        for contact, best in (
+            ("<sip:a@h>;q=0.3", "a"),
+            ("<sip:b@h>;q=0.5", "b"),
+            ("<sip:c@h>;q=0.05", "b"),
+            ("<sip:d@h>", "d"),
+            ("<sip:e@h>;q=1.000", "e"),
+            ("<sip:d@h>", "d"),
+            ("<sip:d@h>;expires=0", "e"),
+            ("<sip:e@h>;expires=0", "b"),
+            ("<sip:a@h>;q=.5", "a"),
+        ):
+            self.clock.advance(1)
+            self.register(contact)
+            found = self.registrar.best("bot")
+            assert found is not None
+            self.assertEqual(found.contact, f"sip:{best}@h", contact)
+
+    def test_q(self) -> None:
+        """A q that is no number from 0 to 1 is 400."""
+        for q in ("2", "1.1", "-0.1", "0,5", "x", ".", "1e-1", '"0.5"'):
+            self.assertRaises(Malformed, self.register, "<sip:ok@h>", f"<sip:a@h>;q={q}")
+        self.assertEqual(self.registrar.all(), ())
+
+    def test_all_or_nothing(self) -> None:
+        """One bad contact of several, wherever it stands, and nothing of the REGISTER comes true."""
+        self.register("<sip:a@h>;expires=100", "<sip:b@i>", number=5)
+        before = self.registrar.all()
+        self.changes.clear()
+        for code, bad in ((400, "<sip:c@h"), (423, "<sip:c@h>;expires=5"), (400, "<sip:c@h>;q=7"), (400, "*")):
+            for contacts in ((bad, "<sip:a@h>;expires=0", "<sip:n@h>"), ("<sip:a@h>;expires=0", "<sip:n@h>", bad)):
+                error = self.assertRaises((Malformed, Refused), self.register, *contacts)
+                self.assertEqual(error.code, code, contacts)
+        self.refused(403, *(f"<sip:n@h{n}>" for n in range(6)), call_id="other")
+        self.refused(500, "<sip:n@h>", "<sip:b@i>", number=5)
+        self.assertEqual((self.registrar.all(), self.changes), (before, []))
+
+    def test_several(self) -> None:
+        """Several contacts of one REGISTER, each with its own end; the last word about one counts."""
+        response = self.register(
+            "<sip:a@h>;expires=100", "<sip:b@h>", "<sip:c@h>", "<sip:c@h>;expires=0", "<sip:a@h>;q=0.5;expires=90",
+            headers="Expires: 300\r\n",
+        )  # fmt: skip
+        self.assertEqual(response.all("contact"), ["<sip:b@h>;expires=300", "<sip:a@h>;expires=90;q=0.5"])
+        self.clock.advance(90)
+        self.assertEqual([b.contact for b in self.registrar.all()], ["sip:b@h"])
+
+    def test_no_room_for_each_other(self) -> None:
+        """Contacts of one REGISTER do not make way for each other; removing in it makes room, wherever it stands."""
+        self.refused(403, *(f"<sip:bot@pbx;line={n}>" for n in range(6)))
+        self.register(*(f"<sip:bot@host{n}>" for n in range(5)))
+        self.register("<sip:bot@new>", "<sip:bot@host3>;expires=0", call_id="c2")
+        contacts = [binding.contact for binding in self.registrar.bindings("bot")]
+        self.assertEqual(contacts, [f"sip:bot@host{n}" for n in (0, 1, 2, 4)] + ["sip:bot@new"])
+
+    def test_one_timer(self) -> None:
+        """However many are registered there is one timer, and each binding still ends when it should."""
+        for number in range(5):
+            self.register(f"<sip:a@host{number}>;expires={60 + 10 * number}")
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.register("<sip:a@host0>;expires=600")
+        for seconds, left in ((69.5, 5), (0.5, 4), (10, 3), (10, 2), (10, 1), (499.5, 1), (0.5, 0)):
+            self.clock.advance(seconds)
+            self.assertEqual(len(self.changes[-1][1]), left)
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1 if left else 0)
+
+    def test_refreshed_for_days(self) -> None:
+        """Refreshes leave nothing behind."""
+        for _ in range(2000):
+            self.register("<sip:a@h>;expires=60", "<sip:b@h>;expires=600")
+            self.clock.advance(50)
+        self.assertLess(len(self.registrar._looks), 5)
+        self.assertEqual(len(self.changes), 2000)
+
     def test_unusable(self) -> None:
         """A Contact that cannot be called is 400."""
         for contact in ("<mailto:a@b>", "<sip:>", "nonsense", "<sip:a@h"):

@@ -212,6 +212,16 @@ class Layer(SynchronousTestCase):
         self.layer.received(request("INVITE", headers=headers), FLOW)
         self.assertIn(b"Unsupported: precondition, x\r\n", self.wire.sent[-1][1])
 
+    def test_required_of_a_registrar(self) -> None:
+        """A REGISTER may require path and outbound; what else it requires is named alone (RFC 3327, RFC 5626)."""
+        self.layer.received(request("REGISTER", headers="Require: path, Outbound\r\n"), FLOW)
+        self.assertEqual(len(self.user.got), 1)
+        self.layer.received(request("REGISTER", 2, headers="Require: path, gruu\r\n"), FLOW)
+        self.assertIn(b"Unsupported: gruu\r\n", self.wire.sent[-1][1])
+        self.layer.received(request("OPTIONS", 3, headers="Require: path\r\n"), FLOW)
+        self.assertIn(b"Unsupported: path\r\n", self.wire.sent[-1][1])
+        self.assertEqual(len(self.user.got), 1)
+
     def test_dropped(self) -> None:
         """Keep-alives, noise and stray responses are counted and not answered."""
         stray = b"SIP/2.0 200 OK\r\n" + request("BYE").split(b"\r\n", 1)[1]
