@@ -88,9 +88,9 @@ class Dialog:
         self.local_cseq += 1
         return self._request(method, self.local_cseq)
 
-    def acknowledgement(self, invite: Request) -> Request:
-        """The ACK for a 2xx to an INVITE of ours (RFC 3261 13.2.2.4)."""
-        return self._request("ACK", invite.cseq.number)
+    def acknowledgement(self, number: int) -> Request:
+        """The ACK of a 2xx for our INVITE with this CSeq (RFC 3261 13.2.2.4)."""
+        return self._request("ACK", number)
 
     def _request(self, method: str, number: int) -> Request:
         routes = [str(route) for route in self.routes]

@@ -166,14 +166,16 @@ def check(request: Request) -> None:
 
 def _wish(message: Message) -> tuple[int, str]:
     """Session-Expires: seconds (0 when it is not there) and who refreshes (empty when it does not say)."""
-    seconds, *parameters = grammar.pieces(message.first("session-expires") or "0", ";")
+    text = message.first("session-expires")
+    seconds, *parameters = grammar.pieces("0" if text is None else text, ";")
     refresher = grammar.params(";".join(parameters)).get("refresher") or ""
     return grammar.number(seconds, _MOST), refresher.lower()
 
 
 def _number(message: Message, name: str) -> int:
     """The number that a header begins with, 0 without it."""
-    return grammar.number((message.first(name) or "0").partition(";")[0], _MOST)
+    text = message.first(name)
+    return 0 if text is None else grammar.number(text.partition(";")[0], _MOST)
 
 
 def _after(response: Response) -> int:

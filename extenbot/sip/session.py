@@ -133,7 +133,7 @@ class Session:
         return self._state is State.EARLY
 
     @property
-    def confirmed(self) -> bool:
+    def up(self) -> bool:
         """Whether it is a call that was answered and acknowledged and has not ended."""
         return self._state is State.CONFIRMED
 
@@ -160,7 +160,7 @@ class Session:
 
         The PBX ends `other` when it has replaced it. `Misuse` as in `refer`, and when `other` is not up.
         """
-        if not other.confirmed:
+        if not other.up:
             raise Misuse("There is no call to transfer to now")
         self._refer(replacing(other.dialog), referred_by)
 
@@ -174,6 +174,14 @@ class Session:
         session.listener, self.listener = self.listener, None
         session._continues = True
         self.bye([("Reason", 'SIP;cause=200;text="Replaced"')])
+
+    def confirmed(self, response: Response, described: bytes) -> None:
+        """This 2xx came for our INVITE that began the dialog and `described` us, and the ACK is out."""
+        if self._state is State.EARLY:
+            self._state = State.CONFIRMED
+            self._described = described
+            self._learn(response)
+            self._lasting.confirmed(response)
 
     # -- What the other side does -------------------------------------------------------
 
@@ -228,13 +236,6 @@ class Session:
             self.listener.acked(sdp)
 
     # -- Inside -------------------------------------------------------------------------
-
-    def _established(self, invite: Request, response: Response) -> None:
-        """Our INVITE was accepted and its ACK is out: the call is up (RFC 4028 7.2)."""
-        self._state = State.CONFIRMED
-        self._described = invite.body
-        self._learn(response)
-        self._lasting.confirmed(response)
 
     def _accept(self, transaction: ServerTransaction, sdp: bytes, headers: Sequence[tuple[str, str]] = ()) -> None:
         request = transaction.request
@@ -384,7 +385,9 @@ class Session:
                 again()
             elif 200 <= response.code < 300:
                 self._retarget(response)  # the ACK goes there already
-                again = self._means.transactions.acknowledge(self.dialog.acknowledgement(request), self._toward())
+                again = self._means.transactions.acknowledge(
+                    self.dialog.acknowledgement(request.cseq.number), self._toward()
+                )
             if response.code >= 200:
                 self._refreshed(request, response)
 
@@ -452,23 +455,20 @@ class Sessions:
     """The sessions that a request may belong to, by Call-ID and tags (RFC 3261 12.2.2)."""
 
     def __init__(self) -> None:
-        self._sessions: dict[tuple[str, str], Session] = {}
+        self._sessions: dict[tuple[str, str, str], Session] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def add(self, session: Session) -> None:
-        self._sessions[session.call_id, session.dialog.local_tag] = session
+        self._sessions[_key(session)] = session
 
     def remove(self, session: Session) -> None:
-        self._sessions.pop((session.call_id, session.dialog.local_tag), None)
+        self._sessions.pop(_key(session), None)
 
     def find(self, request: Request) -> Session | None:
         """The session of a request that has a To tag; None when there is none (481 is due)."""
-        session = self._sessions.get((request.call_id, request.to.tag))
-        if session is None or session.dialog.remote_tag != request.from_.tag:
-            return None
-        return session
+        return self._sessions.get((request.call_id, request.to.tag, request.from_.tag))
 
     def replaced(self, request: Request) -> Session | None:
         """The session whose place an INVITE wants to take (RFC 3891 3); None when it has no such wish.
@@ -486,8 +486,8 @@ class Sessions:
         tags = grammar.params(";".join(parameters))
         if not call_id or not tags.get("to-tag") or not tags.get("from-tag"):
             raise Malformed("Replaces does not name a call")
-        session = self._sessions.get((call_id, tags["to-tag"] or ""))
-        if session is None or session.dialog.remote_tag != tags["from-tag"]:
+        session = self._sessions.get((call_id, tags["to-tag"] or "", tags["from-tag"] or ""))
+        if session is None:
             raise Refused(481, "There is no such call to replace")
         if session.over:
             raise Refused(603, "The call to replace has ended")
@@ -496,3 +496,8 @@ class Sessions:
         if "early-only" in tags:
             raise Refused(486, "The call to replace was answered already")
         return session
+
+
+def _key(session: Session) -> tuple[str, str, str]:
+    """All forks of an INVITE of ours have the same Call-ID and local tag (RFC 3261 12.1.2)."""
+    return session.call_id, session.dialog.local_tag, session.dialog.remote_tag

@@ -44,12 +44,19 @@ class Called(SynchronousTestCase):
         self.told.clear()
         return session
 
-    def reply(self, code: int, words: str = "OK", flow: Flow = FLOW) -> None:
-        """Answer the last request of ours."""
-        (sent,) = [m for m in self.wire.messages() if isinstance(m, Request)]
+    def reply(
+        self, code: int, words: str = "OK", flow: Flow = FLOW, body: bytes = b"", **headers: str
+    ) -> tuple[Request, bytes]:
+        """Answer the one request of ours that was sent; it, and the answer to send it once more."""
+        (sent,) = [m for m in self.wire.messages() if isinstance(m, Request) and m.method != "ACK"]
         response = Response(code, words)
         response.headers = {name: sent.all(name) for name in ("via", "from", "to", "call-id", "cseq")}
-        self.stack.transactions.received(write(response), flow)
+        for name, value in headers.items():
+            response.set(name.replace("_", "-"), value)
+        response.body = body
+        data = write(response)
+        self.stack.transactions.received(data, flow)
+        return sent, data
 
     def nothing_left(self) -> None:
         """Everything is released when all transactions have run out."""

@@ -105,7 +105,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
-        self.reply: bytes | Refused = ANSWER
+        self.reply: bytes | Refused | int = ANSWER  # to an offer; a number is a refusal
 
     def acked(self, sdp: bytes) -> None:
         self.told.append(("acked", sdp))
@@ -118,6 +118,8 @@ class Listener:
 
     def reoffered(self, sdp: bytes) -> bytes:
         self.told.append(("reoffered", sdp))
+        if isinstance(self.reply, int):
+            raise Refused(self.reply, "Not this")
         if isinstance(self.reply, Refused):
             raise self.reply
         return self.reply
@@ -138,6 +140,7 @@ class Switch:
         self.transactions: Transactions
         self.sessions = Sessions()
         self.listener = Listener()
+        self.expires = 1800
         self.session: Answering
         self.requests: list[tuple[Request, ServerTransaction]] = []
 
@@ -152,7 +155,7 @@ class Switch:
             transaction.answer(200, headers=CAPABILITIES)
         elif request.method == "INVITE":
             contact = "sip:bot@192.0.2.1:5060"
-            means = Means(self.clock, self.tokens, self.transactions, self.sessions)
+            means = Means(self.clock, self.tokens, self.transactions, self.sessions, self.expires)
             self.session = Answering(means, transaction, contact)
             self.session.listener = self.listener
         else:
