@@ -91,6 +91,17 @@ class SipTransport(Protocol):
         """The host and port by which the other end of `flow` can reach us (Via, Contact)."""
 
 
+class Watch(Protocol):
+    """Keeps connections alive (RFC 5626 4.4.1) and says when they are gone."""
+
+    def __call__(self, flow: Flow, gone: Callable[[str], None]) -> Callable[[], None]:
+        """From now on `gone` is told, later and once, that the connection to `flow.dial` is lost or cannot be had.
+
+        It gets the reason as the end of a sentence about the peer. What is returned ends the watch. Of UDP there
+        is nothing to watch.
+        """
+
+
 # -- RTP sockets ----------------------------------------------------------------------
 
 

@@ -46,7 +46,7 @@ from extenbot.interfaces import (
 )
 from extenbot.media.pacer import Pacer
 from extenbot.net.addresses import ANY, listening_error, outward
-from extenbot.net.certificate import Certificate
+from extenbot.net.certificate import Authorities, Certificate
 from extenbot.net.resolve import Resolver, system_names
 from extenbot.net.rtp import RtpPool
 from extenbot.net.sip import SipSockets
@@ -117,6 +117,8 @@ class Extenbot(Service):
             self._received,
             sip.advertise,
             certificate,
+            Authorities(sip.trust),
+            keepalive=sip.keepalive,
             idle=sip.expires + 300.0,  # who is registered comes again before that
             most=settings.limits.connections,
         )

@@ -248,7 +248,12 @@ class Sip:
     )
     certificate: Path | None = _setting(None, _path, "TLS certificate with its chain, PEM; needed for tls: endpoints")
     key: Path | None = _setting(None, _path, "the private key of `certificate`, PEM")
-    advertise: str = _setting("", _domain, "host for Via and Contact; empty: the address of the interface used")
+    trust: Path | None = _setting(
+        None, _path, "more authorities, or PBXs' own certificates, that a PBX we connect to by TLS may show, PEM"
+    )
+    advertise: Advertised = _setting(
+        Advertised(), _advertised(_domain), "hosts for Via and Contact; none: the address of the interface used"
+    )
     expires: int = _setting(3600, _whole(60, 86400), "longest time a registration lasts, seconds")
     min_expires: int = _setting(60, _whole(1, 3600), "shortest registration accepted, seconds (else 423)")
     nonce_life: int = _setting(300, _whole(10, 86400), "how long a digest nonce is good, seconds")

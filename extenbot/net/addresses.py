@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterable
 from functools import lru_cache
 
 from extenbot.errors import CannotStart
+from extenbot.interfaces import Address
 from extenbot.settings import Advertised, Endpoint
 
 ANY = frozenset({"", "0.0.0.0", "::"})
@@ -31,6 +33,19 @@ def local_toward(host: str) -> str:
 def outward() -> str:
     """This machine's own outward address, without asking anybody; 127.0.0.1 on a machine without a network."""
     return local_toward(_OUTSIDE)
+
+
+def nearest(places: Iterable[Address], peer: str) -> Address | None:
+    """Of the places where we listen the one that suits a peer: where packets to it leave from, or a wild card.
+
+    One of the right IP version that is neither is better than none.
+    """
+    six = ":" in peer
+    fitting = [place for place in places if (":" in place[0]) == six]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+    toward = local_toward(peer)
+    return min(fitting, key=lambda place: 0 if place[0] == toward else 1 if place[0] in ANY else 2)
 
 
 def advertised(rules: Advertised, interface: str, peer: str) -> str:

@@ -1,12 +1,26 @@
-"""Our TLS certificate, from PEM files that may be replaced while we run."""
+"""Our TLS certificate, and whose certificates we believe; all from PEM files that may be replaced while we run.
+
+Who we connect to must prove the name that its owner entered, not what DNS made of it (RFC 5922 4, 7).
+"""
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from OpenSSL.crypto import X509
+from service_identity import VerificationError
+from service_identity.cryptography import extract_patterns
+from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+)
 from twisted.internet.ssl import CertificateOptions
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -67,6 +81,114 @@ class Certificate:
         context.use_privatekey_file(str(self._key))
         context.check_privatekey()
         return context
+
+
+class Authorities:
+    """Whom we believe when we connect: the authorities of this machine, and those in a file of our own.
+
+    Both are read for each connection; while the file is of no use the last good state stays.
+    """
+
+    log = Logger()
+
+    def __init__(self, path: Path | None = None) -> None:
+        """`CannotStart` when the file is of no use."""
+        self._path = path
+        try:
+            self._context = self._load()
+        except (OSError, SSL.Error) as error:
+            raise CannotStart(f"the authorities in {path} cannot be used: {_why(error)}") from None
+
+    def proof(self, name: str, failed: Callable[[str], None]) -> IOpenSSLClientConnectionCreator:
+        """Makes our side of connections to who must prove to be `name`, a domain or an address.
+
+        `failed` is told why it could not, as the end of a sentence about the peer, before the connection is lost.
+        """
+        try:
+            self._context = self._load()
+        except (OSError, SSL.Error) as error:
+            self.log.warn(
+                "The authorities in {path} cannot be used, the last ones stay: {why}",
+                path=str(self._path),
+                why=_why(error),
+            )
+        return _Proof(self._context, name, failed)
+
+    def _load(self) -> SSL.Context:
+        if self._path:
+            self._path.read_bytes()  # its error says more than OpenSSL's
+        context: SSL.Context = CertificateOptions().getContext()
+        context.set_default_verify_paths()
+        if self._path:
+            context.load_verify_locations(str(self._path))
+        return context
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Proof:
+    """As `optionsForClientTLS`, but it can say what is wrong, and knows certificates without a subjectAltName."""
+
+    def __init__(self, context: SSL.Context, name: str, failed: Callable[[str], None]) -> None:
+        self._context = context
+        self._name = name
+        self._failed = failed
+        try:
+            self._address = str(ipaddress.ip_address(name))
+        except ValueError:
+            self._address = ""
+
+    def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:  # noqa: ARG002
+        connection = SSL.Connection(self._context, None)
+        if not self._address:
+            connection.set_tlsext_host_name(self._name.encode("idna"))
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verify)
+        return connection
+
+    def _verify(self, _connection: SSL.Connection, shown: X509, problem: int, depth: int, good: int) -> bool:
+        """OpenSSL's question for each certificate of the chain. Nothing may be raised into it."""
+        try:
+            words = "" if good else _PROBLEMS.get(problem, f"cannot be verified (OpenSSL's error {problem})")
+            if good and not depth:
+                words = self._mismatch(shown.to_cryptography())
+        except Exception:  # noqa: BLE001 - whatever a stranger's certificate holds
+            words = "cannot be read"
+        if words:
+            self._failed(f"its certificate {words}")
+        return not words
+
+    def _mismatch(self, shown: x509.Certificate) -> str:
+        """Why the certificate is not that of the name; empty when it is."""
+        wanted = IPAddress_ID(self._address) if self._address else DNS_ID(self._name)
+        patterns = extract_patterns(shown)
+        if patterns:
+            try:
+                verify_service_identity(patterns, [wanted], [])
+            except VerificationError:
+                names = _names(shown)
+            else:
+                return ""
+        else:  # RFC 5922 7.1: only then does the common name count
+            names = [str(each.value) for each in shown.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+            if self._name.lower() in [name.lower() for name in names]:
+                return ""
+        return f"is not for {self._name}" + (f" but for {', '.join(names[:3])[:200]}" if names else "")
+
+
+def _names(shown: x509.Certificate) -> list[str]:
+    listed = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(each.value) for each in listed if isinstance(each, x509.DNSName | x509.IPAddress)]
+
+
+_UNKNOWN = "is of an authority that is not trusted here (the setting [sip] trust adds some)"
+_PROBLEMS = {  # of openssl-verification-options(1), the ones that people meet
+    2: _UNKNOWN,
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is signed by itself and not among the trusted ones (the setting [sip] trust)",
+    19: _UNKNOWN,
+    20: _UNKNOWN,
+    21: _UNKNOWN,
+}
 
 
 def _why(error: OSError | SSL.Error) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from extenbot.interfaces import Address, Flow
-from extenbot.net.addresses import ANY, local_toward
-from extenbot.net.certificate import Certificate
+from extenbot.net.addresses import advertised, nearest
+from extenbot.net.certificate import Authorities, Certificate
 from extenbot.net.stream import Streams
 from extenbot.net.udp import Datagrams
-from extenbot.settings import Endpoint
+from extenbot.settings import Advertised, Endpoint
 
 
 class SipSockets:
@@ -20,15 +20,20 @@ class SipSockets:
         self,
         reactor: Any,
         received: Callable[[bytes, Flow], None],
-        advertise: str = "",
+        advertise: Advertised | None = None,
         certificate: Certificate | None = None,
+        authorities: Authorities | None = None,
         idle: float = 3900.0,
         most: int = 1000,
+        keepalive: float = 30.0,
     ) -> None:
-        """`idle` is for how many seconds a silent connection is kept, `most` how many there may be."""
-        self._advertise = advertise
+        """`idle` is for how many seconds a silent connection is kept, `most` how many there may be.
+
+        A connection that is watched is never idle: it is pinged every `keepalive` seconds (0: never).
+        """
+        self._advertise = advertise or Advertised()
         self.datagrams = Datagrams(reactor, received)
-        self.streams = Streams(reactor, received, certificate, idle, most)
+        self.streams = Streams(reactor, received, certificate, authorities or Authorities(), idle, most, keepalive)
         self.endpoints: tuple[Endpoint, ...] = ()
         """Where we listen, with the ports we got."""
 
@@ -51,25 +56,29 @@ class SipSockets:
         else:
             self.streams.send(data, flow, lost)
 
+    def watch(self, flow: Flow, gone: Callable[[str], None]) -> Callable[[], None]:
+        """Implements `interfaces.Watch`."""
+        return (lambda: None) if flow.transport == "UDP" else self.streams.watch(flow, gone)
+
     def advertised(self, flow: Flow) -> Address:
         """Our host and port as the other end of `flow` should write them: each destination has its own.
 
-        What the settings say is not for peers of the other IP version, who could not reach it.
+        On a connection that we made that is where we listen by its transport, else its own end of ours.
         """
-        (host, port), six = flow.local, ":" in flow.remote[0]
-        ours = [each for each in self.endpoints if each.kind == flow.transport.lower()] or self.endpoints
-        if port not in [each.port for each in ours]:  # we connect, or UDP turned into TCP: say where we listen
-            for each in sorted(ours, key=lambda each: (":" in each.interface) != six)[:1]:
-                host, port = host or each.interface, each.port
-        if self._advertise and (not _numeric(self._advertise) or (":" in self._advertise) == six):
-            return self._advertise, port
-        return (local_toward(flow.remote[0]) if host in ANY or (":" in host) != six else host), port
+        kind, peer = flow.transport.lower(), flow.remote[0]
+        ours = [(each.interface, each.port) for each in self.endpoints if each.kind == kind]
+        host, port = flow.local
+        if flow.local not in ours:
+            made = None if ours or kind == "udp" else self.streams.local(flow)
+            place = nearest(ours, peer) or made or nearest(self._places, peer)
+            host, port = place or (ours or [*self._places, flow.local])[0]
+        return advertised(self._advertise, host, peer), port
+
+    @property
+    def _places(self) -> list[Address]:
+        return [(each.interface, each.port) for each in self.endpoints]
 
     def close(self) -> list[Any]:
         """Stop listening and hang up; the Deferreds of what is being closed."""
         self.endpoints = ()
         return [*self.datagrams.close(), *self.streams.close()]
-
-
-def _numeric(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()

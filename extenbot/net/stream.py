@@ -6,19 +6,31 @@ or called on it, as long as it lives. Where we connect over TLS the other end mu
 A stranger costs little: at most `most` connections in all and `MOST_OF_PEER` of one address, a message
 must be complete `PATIENCE` seconds after its first byte, the first one after the connection came (the TLS
 handshake included), and who does not read what we write is hung up on.
+
+A connection of ours that somebody watches is kept alive by pings (RFC 5626 4.4.1). Who has ever answered one must
+answer them all; of others, many PBXs among them, it is enough that their TCP takes the pings.
 """
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
+from twisted.internet.error import (
+    ConnectionDone,
+    ConnectionLost,
+    NoRouteError,
+    TCPTimedOutError,
+)
+from twisted.internet.error import ConnectionRefusedError as Unwelcome
+from twisted.internet.error import TimeoutError as TooLate
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer
-from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory
-from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -27,12 +39,14 @@ from zope.interface import implementer
 from extenbot.errors import CannotStart
 from extenbot.interfaces import Address, Dial, Flow
 from extenbot.net.addresses import ANY, bound
-from extenbot.net.certificate import Certificate
+from extenbot.net.certificate import Authorities, Certificate
 from extenbot.settings import Endpoint
 from extenbot.sip.stream import PING, PONG, Stream
 
 PATIENCE = 10.0  # seconds for a message to become complete, and for a peer to read
 DIALLING = 4.0  # seconds for a connection of ours to come up, its handshake included
+PONG_TIME = 10.0  # seconds for a ping to be answered (RFC 5626 4.4.1)
+UNTAKEN = 20.0  # seconds that the peer's TCP may take to acknowledge what we wrote
 FAREWELL = 1.0  # seconds that connections get when the service stops
 MOST_OF_PEER = 100
 MOST_WAITING = 1 << 18  # bytes of ours that wait in a connection
@@ -60,6 +74,10 @@ class _Connection(Protocol):
         self._deaf: IDelayedCall | None = None
         self._heard = False  # a whole message
         self._hurried = False
+        self._alive: IDelayedCall | None = None  # the next ping, or the end of the wait for its answer
+        self._pinged = False  # and not answered yet
+        self._pongs = False  # it has answered one
+        self.why = ""  # it was lost, as the end of a sentence about the peer
         self.connector: Any = None  # of one that we make
 
     def connectionMade(self) -> None:
@@ -69,6 +87,9 @@ class _Connection(Protocol):
         wire.setTcpNoDelay(True)
         wire.setTcpKeepAlive(True)
         wire.registerProducer(self, True)
+        if self.way:
+            below = wire if self._kind == "TCP" else wire.transport
+            below.getHandle().setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNTAKEN * 1000))
         self._streams.came(self)
         self._wait(DIALLING if self.way else PATIENCE)
         if self._kind == "TCP":
@@ -79,6 +100,7 @@ class _Connection(Protocol):
         self._ready = True
         if self.way:
             self._wait(self._streams.idle)
+            self.keep_alive()
         queue, self._queue = self._queue, []
         for data, lost in queue:
             self.send(data, lost)
@@ -96,12 +118,47 @@ class _Connection(Protocol):
             self._waiting += len(data)
             if self._waiting > MOST_WAITING:
                 self._streams.lose(lost)
-                wire.abortConnection()
+                self._give_up("it does not read")
                 return
         wire.write(data)
 
+    @property
+    def _watched(self) -> bool:
+        return self.way is not None and self._streams.watched(self.way)
+
+    def keep_alive(self) -> None:
+        """Ping from now on, while somebody watches."""
+        if self._ready and self._alive is None and self._streams.keepalive and self._watched:
+            seconds = self._streams.keepalive * (80 + secrets.randbelow(21)) / 100
+            self._alive = self._streams.reactor.callLater(seconds, self._ping)
+
+    def _ping(self) -> None:
+        self._alive = None
+        if self._watched:
+            self._pinged = True
+            self._alive = self._streams.reactor.callLater(PONG_TIME, self._unanswered)
+            self.send(PING)
+
+    def _unanswered(self) -> None:
+        self._alive = None
+        if self._pongs:
+            self._give_up("it does not answer any more")
+        else:
+            self.keep_alive()
+
+    def _answered(self, data: bytes) -> None:
+        """Whatever comes after a ping shows that the peer is there."""
+        self._pongs = self._pongs or not data.strip(b"\r\n")
+        self._pinged = False
+        if self._alive is not None:
+            self._alive.cancel()
+            self._alive = None
+        self.keep_alive()
+
     def dataReceived(self, data: bytes) -> None:
         assert self.flow is not None
+        if self._pinged:
+            self._answered(data)
         for message in self._stream.received(data):
             if message == PING:
                 if not self.way:  # a server of RFC 5626 answers pings and sends none
@@ -125,13 +182,20 @@ class _Connection(Protocol):
     def _wait(self, seconds: float) -> None:
         self._hurried = seconds == PATIENCE
         if self._timer is None:
-            self._timer = self._streams.reactor.callLater(seconds, self.abort)
+            self._timer = self._streams.reactor.callLater(seconds, self._waited)
         else:
             self._timer.reset(seconds)
 
-    def abort(self) -> None:
-        """Away with it, whatever still waits."""
+    def _waited(self) -> None:
         self._timer = None
+        if self._ready and self._watched and not self._hurried:
+            self._wait(self._streams.idle)
+        else:
+            self._give_up("it takes too long")
+
+    def _give_up(self, why: str) -> None:
+        """Away with it, whatever still waits."""
+        self.why = self.why or why
         wire: Any = self.transport
         wire.abortConnection()
 
@@ -162,26 +226,40 @@ class _Connection(Protocol):
 
     def _unheard(self) -> None:
         self._deaf = None
-        wire: Any = self.transport
-        wire.abortConnection()
+        self._give_up("it does not read")
 
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        for timer in (self._timer, self._deaf):
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        for timer in (self._timer, self._deaf, self._alive):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._deaf = None
-        self._streams.went(self)
-        self.fail("" if reason is None or self._ready else reason.getErrorMessage())
-
-    def fail(self, why: str) -> None:
-        """What waited for the connection is lost with it."""
-        if self.way and why:
+        self._timer = self._deaf = self._alive = None
+        self.why = self.why or _words(reason)
+        if self.way and not self._ready:
             self._streams.log.info(
-                "No {kind} connection to {peer}: {why}", kind=self._kind, peer=self.way[1].address, why=why
+                "No {kind} connection to {peer}: {why}", kind=self._kind, peer=self.way[1].address, why=self.why
             )
         queue, self._queue = self._queue, []
-        for _data, lost in queue:
-            self._streams.lose(lost)
+        self._streams.went(self, [lost for _data, lost in queue])
+
+
+def _words(reason: Failure) -> str:
+    """Why there is no connection (any more), as the end of a sentence about the peer."""
+    for kind, words in _REASONS:
+        if reason.check(kind):
+            return words
+    if isinstance(reason.value, SSL.Error) and reason.value.args and isinstance(reason.value.args[0], list):
+        return "it does not agree on TLS: " + ", ".join(str(entry[-1]) for entry in reason.value.args[0])
+    return str(reason.getErrorMessage()).rstrip(".") or "the connection failed"
+
+
+_REASONS = (
+    (ConnectionDone, "it has closed the connection"),
+    (Unwelcome, "it refuses the connection"),
+    (TCPTimedOutError, "it does not answer"),
+    (TooLate, "it does not answer"),
+    (NoRouteError, "there is no way to it"),
+    (ConnectionLost, "the connection broke off"),
+)
 
 
 class _Taking(ServerFactory):
@@ -206,8 +284,7 @@ class _Making(ClientFactory):
         return self._connection
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:  # noqa: ARG002
-        self._connection.connectionLost()
-        self._connection.fail(reason.getErrorMessage())
+        self._connection.connectionLost(reason)
 
 
 class Streams:
@@ -220,19 +297,24 @@ class Streams:
         reactor: Any,
         received: Callable[[bytes, Flow], None],
         certificate: Certificate | None,
+        authorities: Authorities,
         idle: float,
         most: int,
+        keepalive: float,
     ) -> None:
         self.reactor = reactor
         self.received = received
         self.idle = idle
+        self.keepalive = keepalive
         self.unsent = 0
         self.turned_away = 0
         self._certificate = certificate
+        self._authorities = authorities
         self._most = most
         self._ports: list[Any] = []
         self._open: dict[Path, _Connection] = {}
         self._made: dict[Way, _Connection] = {}
+        self._watchers: dict[Way, list[Callable[[str], None]]] = {}
         self._all: set[_Connection] = set()
         self._of_peer: Counter[str] = Counter()
         self._closing = False
@@ -255,12 +337,39 @@ class Streams:
         """Write one message on the connection of `flow`, or on a new one where the flow says to connect."""
         connection = self._open.get(flow[:3])
         if connection is None:
-            dial = flow.dial or (None if flow.local[1] else Dial(flow.remote))
+            dial = _dial(flow)
             connection = self._to(dial, flow) if dial else None
+            if dial and connection is None:
+                self._tell(self._watchers.pop((flow.transport, dial), []), "we have too many connections", [])
         if connection is None:
             self.lose(lost)
         else:
             connection.send(data, lost)
+
+    def local(self, flow: Flow) -> Address | None:
+        """Our end of the connection that we made for `flow`, while there is one."""
+        dial = _dial(flow)
+        made = self._made.get((flow.transport, dial)) if dial else None
+        return made.flow.local if made and made.flow else None
+
+    def watch(self, flow: Flow, gone: Callable[[str], None]) -> Callable[[], None]:
+        """Implements `interfaces.Watch`."""
+        way = (flow.transport, flow.dial or Dial(flow.remote))
+        self._watchers.setdefault(way, []).append(gone)
+        if way in self._made:
+            self._made[way].keep_alive()
+
+        def end() -> None:
+            watchers = self._watchers.get(way, [])
+            if gone in watchers:
+                watchers.remove(gone)
+                if not watchers:
+                    del self._watchers[way]
+
+        return end
+
+    def watched(self, way: Way) -> bool:
+        return way in self._watchers
 
     def _to(self, dial: Dial, flow: Flow) -> _Connection | None:
         """The connection that we made there, or make now."""
@@ -277,7 +386,11 @@ class Streams:
         if kind == "TCP":
             connection.connector = self.reactor.connectTCP(host, port, _Making(connection), DIALLING, bind)
         else:
-            options = optionsForClientTLS(dial.name or host)
+
+            def failed(why: str) -> None:
+                connection.why = why
+
+            options = self._authorities.proof(dial.name or host, failed)
             connection.connector = self.reactor.connectSSL(host, port, _Making(connection), options, DIALLING, bind)
         return connection
 
@@ -299,8 +412,8 @@ class Streams:
             self._all.add(connection)
             self._of_peer[connection.peer] += 1
 
-    def went(self, connection: _Connection) -> None:
-        """A connection is gone, or never came."""
+    def went(self, connection: _Connection, unsent: Sequence[Callable[[], None] | None]) -> None:
+        """A connection is gone, or never came, and with it what waited for it."""
         if connection not in self._all:
             return
         self._all.remove(connection)
@@ -311,8 +424,26 @@ class Streams:
             self._open.pop(connection.flow[:3], None)
         if connection.way is not None:
             self._made.pop(connection.way, None)
+        watchers = self._watchers.pop(connection.way, []) if connection.way else []
+        self.unsent += len(unsent)
+        self._tell(watchers, connection.why, unsent)
         if self._closing and not self._all:
             self._emptied.callback(None)
+
+    def _tell(
+        self, watchers: Sequence[Callable[[str], None]], why: str, unsent: Sequence[Callable[[], None] | None]
+    ) -> None:
+        """Later, those who watch first: they know the reason."""
+
+        def tell() -> None:
+            for gone in watchers:
+                gone(why)
+            for lost in unsent:
+                if lost is not None:
+                    lost()
+
+        if not self._closing and (watchers or any(unsent)):
+            self.reactor.callLater(0, tell)
 
     def lose(self, lost: Callable[[], None] | None) -> None:
         """A message found no connection."""
@@ -328,3 +459,8 @@ class Streams:
         for connection in list(self._all):
             connection.drop(FAREWELL)
         return [*closing, self._emptied] if self._all else closing
+
+
+def _dial(flow: Flow) -> Dial | None:
+    """Where to connect for `flow` when it has no connection; None: then there is no way."""
+    return flow.dial or (None if flow.local[1] else Dial(flow.remote))

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.protocol import DatagramProtocol
 
 from extenbot.interfaces import Address, Flow
-from extenbot.net.addresses import bound
+from extenbot.net.addresses import bound, nearest
 from extenbot.settings import Endpoint
 
 #: room for a burst of REGISTERs while a call is being set up
@@ -55,14 +55,14 @@ class Datagrams:
         return protocol.local
 
     def send(self, data: bytes, flow: Flow) -> None:
-        """Send one message from the socket that `flow` names, or else from the first of its IP version."""
+        """Send one message from the socket that `flow` names, or else from the one nearest to the peer."""
         protocol = self._sockets.get(flow.local)
         if protocol is None:
-            six = ":" in flow.remote[0]
-            protocol = next((each for each in self._sockets.values() if (":" in each.local[0]) == six), None)
-        if protocol is None:
-            self.unsent += 1
-            return
+            place = nearest(self._sockets, flow.remote[0])
+            if place is None:
+                self.unsent += 1
+                return
+            protocol = self._sockets[place]
         try:
             protocol.handle.sendto(data, flow.remote)
         except OSError:  # unreachable, too long, buffer full: for UDP all of it is loss

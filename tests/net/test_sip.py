@@ -20,7 +20,7 @@ from extenbot.interfaces import Address, Dial, Flow
 from extenbot.net import stream
 from extenbot.net.certificate import Certificate
 from extenbot.net.sip import SipSockets
-from extenbot.settings import Endpoint
+from extenbot.settings import Advertised, Endpoint
 from tests.sip.wire import request
 
 BYE, OPTIONS = request("BYE"), request("OPTIONS", 2)
@@ -84,7 +84,7 @@ class Udp(TestCase):
 
     async def test_both_versions(self) -> None:
         """The wild cards of IPv4 and IPv6 share a port, and each peer is told an address it can reach."""
-        side = Side(self, advertise="192.0.2.7")
+        side = Side(self, advertise=Advertised(hosts=("192.0.2.7",)))
         _, port = side.listen("udp", "0.0.0.0")
         side.listen("udp", "::", port)
         side.listen("tcp", "::", port)
@@ -92,7 +92,7 @@ class Udp(TestCase):
         for host, told in peers:
             local = "::" if ":" in host else "0.0.0.0"
             self.assertEqual(side.sockets.advertised(Flow("UDP", (local, port), (host, 5060))), (told, port))
-        named = Side(self, advertise="sip.example")
+        named = Side(self, advertise=Advertised(hosts=("sip.example",)))
         _, port = named.listen("tcp", "::1")
         self.assertEqual(named.sockets.advertised(Flow("TCP", ("", 0), ("::1", 9))), ("sip.example", port))
 
