@@ -56,7 +56,7 @@ create table bots (
     auth_id text not null,              -- of the SIP account, empty: the username
     outbound_proxy text not null,       -- host or host:port, empty: the domain itself
     port integer not null,              -- of the PBX, 0: as DNS says
-    transport text not null,            -- 'udp', empty: as DNS says
+    transport text not null,            -- 'udp', 'tcp', 'tls'; empty: as DNS says
     expires integer not null,           -- seconds that a registration is asked for
     allowed text not null,              -- more addresses that may call, networks separated by blanks
     created double precision not null,

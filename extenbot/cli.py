@@ -38,7 +38,7 @@ _REGISTRANT_OPTIONS = {
     "auth_id": "the digest username, when the PBX wants another one than the username",
     "outbound_proxy": "HOST or HOST:PORT that everything for the PBX is sent to",
     "port": "of the PBX (default: as DNS says, or 5060)",
-    "transport": "udp (default: as DNS says)",
+    "transport": "udp, tcp or tls (default: as DNS says, else udp)",
     "expires": "seconds that a registration is asked for (default: 600)",
     "allowed": "more addresses or networks that may call, such as '10.8.0.0/24 192.0.2.7'",
 }

@@ -248,7 +248,7 @@ class Bot:
     auth_id: str = ""  # the digest username; empty: the username
     outbound_proxy: str = ""  # host or host:port that everything is sent to; empty: the domain itself
     port: int = 0  # of the domain; 0: as DNS says, 5060 when it says nothing
-    transport: str = ""  # "udp"; empty: as DNS says
+    transport: str = ""  # "udp", "tcp" or "tls"; empty: as DNS says
     expires: int = 600  # seconds that a registration is asked for
     allowed: str = ""  # more addresses that may call, networks separated by blanks
     # Of a registrar only:

@@ -56,7 +56,7 @@ from extenbot.settings import Endpoint, Settings
 from extenbot.sip import session
 from extenbot.sip.digest import Challenger
 from extenbot.sip.registrant import Means
-from extenbot.sip.registrants import Registrants
+from extenbot.sip.registrants import Pace, Registrants
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.transaction import Transactions
 from extenbot.store.directory import Change
@@ -68,6 +68,8 @@ from extenbot.web.site import PagesSite, site
 #: files, sockets and pipes of one call, generously: two UDP sockets, one TCP, and both ends of it with the local voice
 FILES_PER_CALL = 5
 FILES_BESIDES = 200
+#: registrations at PBXs begun a second
+REGISTRATIONS = 50
 #: seconds that callers and the last records get when the service stops
 STOP_TIMEOUT = 5.0
 
@@ -145,6 +147,8 @@ class Extenbot(Service):
         self.registrar.on_changed = self.store.bindings.save
         self.transactions = Transactions(reactor, self.sip, tokens)
         families = sorted({6 if ":" in endpoint.interface else 4 for endpoint in settings.sip.listen})
+        datagrams = any(endpoint.kind == "udp" for endpoint in settings.sip.listen)
+        transports = ("TLS", "TCP", "UDP") if datagrams else ("TLS", "TCP")  # to connect we need not listen
         self.registrants = Registrants(
             Means(
                 clock=reactor,
@@ -152,7 +156,9 @@ class Extenbot(Service):
                 tokens=tokens,
                 transactions=self.transactions,
                 transport=self.sip,
-                locate=Resolver(system_names(reactor), tokens, ("UDP",), families).locate,
+                locate=Resolver(system_names(reactor), tokens, transports, families).locate,
+                watch=self.sip.watch,
+                turn=Pace(reactor, REGISTRATIONS).turn,
                 keepalive=settings.sip.keepalive,
             ),
             self.store.saved_registrations.save,
@@ -182,8 +188,7 @@ class Extenbot(Service):
         pages = PagesSite(
             site(self.store, settings, self._connection(), self.registrar.bindings, self.registrants.state)
         )
-        for endpoint in settings.web.listen:
-            self._listen_tcp(endpoint, pages)
+        web = [self._listen_tcp(endpoint, pages) for endpoint in settings.web.listen]
         if settings.console.authorized_keys is not None:
             factory = console(settings.console.authorized_keys, settings.data, self._names())
             for endpoint in settings.console.listen:
@@ -191,7 +196,7 @@ class Extenbot(Service):
         self.log.info(
             "extenbot is up: SIP on {sip}, pages on {web}",
             sip=[str(endpoint) for endpoint in self.sip.endpoints],
-            web=[str(endpoint) for endpoint in settings.web.listen],
+            web=[str(endpoint) for endpoint in web],
         )
         for bot in self.store.directory.all():
             self.registrants.set(bot.id, bot)
@@ -219,11 +224,13 @@ class Extenbot(Service):
     def _received(self, data: bytes, flow: Flow) -> None:
         self.transactions.received(data, flow)
 
-    def _listen_tcp(self, endpoint: Endpoint, factory: Any) -> None:
+    def _listen_tcp(self, endpoint: Endpoint, factory: Any) -> Endpoint:
+        """Listen; the endpoint with the port that we got."""
         try:
             self._ports.append(self._reactor.listenTCP(endpoint.port, factory, interface=endpoint.interface))
         except CannotListenError as error:
             raise listening_error(endpoint, error.socketError) from None
+        return endpoint._replace(port=self._ports[-1].getHost().port)
 
     def _sandbox_listens(self, url: str) -> None:
         self._sandbox_url = url

@@ -241,7 +241,17 @@ class World:
         self.transactions = Transactions(self.clock, self, self.tokens)
         self.sessions = Sessions()
         self.registrar = Registrar(self.clock, self.now, 3600, 60)
-        means = Means(self.clock, self.now, self.tokens, self.transactions, self, self.locate, keepalive=30)
+        means = Means(
+            clock=self.clock,
+            now=self.now,
+            tokens=self.tokens,
+            transactions=self.transactions,
+            transport=self,
+            locate=self.locate,
+            watch=lambda _flow, _gone: lambda: None,
+            turn=lambda: 0.0,
+            keepalive=30,
+        )
         self.registrations: list[Registration] = []
         self.registrants = Registrants(means, self.registrations.append)
         self.switch = Switch(

@@ -33,7 +33,11 @@ class _Place(NamedTuple):
 
 
 class Resolver:
-    """`names` is Twisted's resolver; `transports` are those we can use, the best first; `families` are 4 and 6."""
+    """`names` is Twisted's resolver; `transports` are those we can use, the best first; `families` are 4 and 6.
+
+    That order is for domains whose DNS names several; without a word of DNS it is UDP, as RFC 3263 4.1 has it,
+    or what comes nearest, the last.
+    """
 
     def __init__(
         self, names: Any, tokens: Tokens, transports: Sequence[str] = ("UDP",), families: Sequence[int] = (4,)
@@ -41,6 +45,7 @@ class Resolver:
         self._names = names
         self._tokens = tokens
         self._transports = tuple(transports)
+        self._usual = "UDP" if "UDP" in transports else self._transports[-1]
         self._families = tuple(families)
 
     def locate(self, host: str, port: int, transport: str) -> Deferred[tuple[Target, ...]]:
@@ -50,7 +55,7 @@ class Resolver:
     async def _locate(self, host: str, port: int, transport: str) -> tuple[Target, ...]:
         if transport and transport not in self._transports:
             raise Unlocated(f"{transport} is not a transport we can use.")
-        usual = transport or self._transports[0]
+        usual = transport or self._usual
         try:
             numeric = str(ipaddress.ip_address(host))
         except ValueError:

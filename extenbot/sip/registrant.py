@@ -2,18 +2,22 @@
 
                  ┌──────── redirected ────────┐
     off ─start─→ locating ─located─→ registering ─accepted─→ registered
-                 ↑   └─failed─→ waiting ←─failed─┘   ↑────── due ──────┘
-                 └───── due ───────┘
-    any ─stop─→ leaving ─accepted, failed, due─→ off
+     │           ↑   └─failed─→ waiting ←─failed─┘   ↑────── due ──────┤
+     │           └───── due ───────┘↑↑←───────────── broken ───────────┘
+     └─queued───────────────────────┘
+    any ─stop─→ leaving ─accepted, failed, broken, due─→ off
 
 The registrar's places come from `Locate`, the best first; one that does not answer makes way for the next.
 Each response is read by `Registrant` into one of the inputs, so that the machine has no doubts: `again` is the
 same order with other credentials, times or place. A challenge is answered once, and once more for each stale
-nonce; a nonce is kept and its count grows, so a refresh needs no challenge. When nothing helps we wait as
-RFC 5626 4.5 says, 30 s to 30 min. A binding has one Call-ID for its whole life and a CSeq that grows.
+nonce; a nonce is kept and its count grows, so a refresh needs no challenge. When nothing helps we wait, 30 s at
+first and twice as long each time up to 30 min, each a fifth more or less by lot (RFC 5626 4.5 has the idea). A
+binding has one Call-ID for its whole life and a CSeq that grows.
 
 Our Contact holds a user that nobody can guess: who knows it and calls from where the registrar is may talk to
 the bot without a digest. Its host is what the registrar saw (Via received and rport), so it leads through NAT.
+Over TCP and TLS there is one connection to a place, for all bots that are registered there; it carries the PBX's
+requests and ours (RFC 5626 5). When it is lost we register anew at once; TLS must prove the name that was asked for.
 Service-Route (RFC 3608) and Path (RFC 3327) are kept; `way` is for who sends requests to the PBX.
 """
 
@@ -34,7 +38,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from extenbot.errors import Malformed, Unlocated
-from extenbot.interfaces import Address, Bot, Flow, Locate, Registration, SipTransport, Standing, Target, Tokens
+from extenbot.interfaces import (
+    Address,
+    Bot,
+    Dial,
+    Flow,
+    Locate,
+    Registration,
+    SipTransport,
+    Standing,
+    Target,
+    Tokens,
+    Watch,
+)
 from extenbot.sip import grammar
 from extenbot.sip.digest import answer_challenge, is_stale, strongest
 from extenbot.sip.headers import ALLOW, name_addr
@@ -44,8 +60,10 @@ from extenbot.sip.transaction import Transactions
 from extenbot.sip.uri import Uri
 from extenbot.sip.way import Way
 
-FIRST_WAIT = 30.0  # seconds (RFC 5626 4.5)
+FIRST_WAIT = 30.0  # seconds
 LONGEST_WAIT = 1800.0
+JITTER = 0.2  # part that a wait is longer or shorter by lot
+SOON = 2.0  # seconds within which a lost connection is made anew
 FAREWELL = 4.0  # seconds that signing off may take
 EARLIEST, LATEST = 0.75, 0.9  # parts of the granted time after which it is refreshed
 LONGEST_EXPIRES = 7 * 86400
@@ -103,7 +121,9 @@ class Means:
     transactions: Transactions
     transport: SipTransport
     locate: Locate
-    keepalive: float  # seconds between two small packets that keep NATs open; 0: none
+    watch: Watch
+    turn: Callable[[], float]  # seconds until it is one's turn to register, so that not all do at once
+    keepalive: float  # seconds between two small datagrams that keep NATs open; 0: none
 
 
 class Inputs(Protocol):
@@ -111,6 +131,9 @@ class Inputs(Protocol):
 
     def start(self) -> None:
         """It is wanted, now."""
+
+    def queued(self, seconds: float) -> None:
+        """It is wanted, but others are before it."""
 
     def located(self) -> None:
         """The places of the registrar are known."""
@@ -126,6 +149,9 @@ class Inputs(Protocol):
 
     def failed(self, standing: Standing, words: str) -> None:
         """It did not work at any place."""
+
+    def broken(self, why: str) -> None:
+        """The connection is lost, or could not be had."""
 
     def due(self) -> None:
         """The time of this state is over."""
@@ -150,6 +176,11 @@ def _build() -> Callable[[Registrant], Inputs]:
         registrant.attempt()
         registrant.look_up()
 
+    @off.upon(Inputs.queued).to(waiting)
+    def queue(machine: Inputs, registrant: Registrant, seconds: float) -> None:
+        registrant.queue(seconds)
+        registrant.timers.enter((seconds, machine.due))
+
     @registering.upon(Inputs.redirected).to(locating)
     def follow(_machine: Inputs, registrant: Registrant) -> None:
         registrant.look_up()
@@ -168,6 +199,14 @@ def _build() -> Callable[[Registrant], Inputs]:
     @registering.upon(Inputs.accepted).to(registered)
     def hold(machine: Inputs, registrant: Registrant) -> None:
         registrant.timers.enter((registrant.hold(), machine.due))
+
+    @registering.upon(Inputs.broken).loop()
+    def elsewhere(_machine: Inputs, registrant: Registrant, why: str) -> None:
+        registrant.elsewhere(why)
+
+    @registered.upon(Inputs.broken).to(waiting)
+    def come_back(machine: Inputs, registrant: Registrant, why: str) -> None:
+        registrant.timers.enter((registrant.come_back(why), machine.due))
 
     @locating.upon(Inputs.failed).to(waiting)
     @registering.upon(Inputs.failed).to(waiting)
@@ -192,6 +231,10 @@ def _build() -> Callable[[Registrant], Inputs]:
     def end(_machine: Inputs, registrant: Registrant) -> None:
         registrant.end()
 
+    @leaving.upon(Inputs.broken).to(off)
+    def end_cut_off(_machine: Inputs, registrant: Registrant, why: str) -> None:  # noqa: ARG001
+        registrant.end()
+
     @leaving.upon(Inputs.failed).to(off)
     def end_unheard(_machine: Inputs, registrant: Registrant, standing: Standing, words: str) -> None:  # noqa: ARG001
         registrant.end()
@@ -200,6 +243,8 @@ def _build() -> Callable[[Registrant], Inputs]:
     for state in (locating, registering, leaving):
         state.upon(Inputs.start).loop().returns(None)
     leaving.upon(Inputs.stop).loop().returns(None)
+    for state in (off, locating, waiting):  # the next REGISTER connects in any case
+        state.upon(Inputs.broken).loop().returns(None)
     return builder.build()
 
 
@@ -251,14 +296,21 @@ class Registrant:
         self._failures = 0  # in a row
         self._retry_after = 0.0
         self._serial = 0  # of the last request: answers to others are too late
+        self._watched: Flow | None = None  # the connection that we are told the loss of
+        self._unwatch: Callable[[], None] = lambda: None
+        self._reconnected = False  # in this attempt, to the same place
         self._machine = _machine(self)
 
     def __repr__(self) -> str:
         return f"<Registrant {self.aor} {self.registration.state}>"
 
     def start(self) -> None:
-        """Register now, and stay registered."""
-        self._machine.start()
+        """Register when it is our turn, which is now unless many begin, and stay registered."""
+        wait = self._means.turn()
+        if wait:
+            self._machine.queued(wait)
+        else:
+            self._machine.start()
 
     def stop(self) -> None:
         """Sign off; `on_left` is called when that is done, at most 4 s later."""
@@ -295,11 +347,15 @@ class Registrant:
 
     # -- What the machine orders --
 
+    def queue(self, seconds: float) -> None:
+        self._say(Standing.REGISTERING, next_try=self._means.now() + seconds)
+
     def attempt(self) -> None:
         """A new attempt: what was tried before does not count."""
         self._answered.clear()
         self._tries = self._redirects = 0
         self._retry_after = 0.0
+        self._reconnected = False
         if self.registration.state is not Standing.REGISTERED:  # a refresh is no news
             self._say(Standing.REGISTERING, until=self._still())
 
@@ -360,12 +416,13 @@ class Registrant:
         return wait
 
     def back_off(self, standing: Standing, words: str) -> float:
-        """It did not work; seconds until the next attempt (RFC 5626 4.5).
+        """It did not work; seconds until the next attempt.
 
         A Retry-After is not obeyed the first times: PBXs send long ones while they start.
         """
         self._failures += 1
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._failures, 10)) * self._between(0.5, 1.0)
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._failures - 1, 10))
+        wait *= self._between(1.0 - JITTER, 1.0 + JITTER)
         if self._failures > 2:
             wait = max(wait, min(self._retry_after, LONGEST_WAIT))
         self._nonces.clear()
@@ -373,7 +430,28 @@ class Registrant:
         until = self._still()
         if not until:
             self._alive.enter()
+            self._forget_connection()
         self._say(standing, words, until, now + wait)
+        return wait
+
+    def elsewhere(self, why: str) -> None:
+        """There is no connection to this place: the next one, when there is one.
+
+        When we are registered there it may only have been an old connection: then once more.
+        """
+        self._serial += 1  # its request has no answer
+        if self._still() and not self._reconnected:
+            self._reconnected = True
+            self._machine.again()
+        elif not self._next_place():
+            self._forget_redirect()
+            self._machine.failed(Standing.UNREACHABLE, f"The PBX cannot be reached at {self._target}: {why}.")
+
+    def come_back(self, why: str) -> float:
+        """The connection that we were registered by is lost; seconds until we register anew."""
+        wait = self._between(0.0, SOON) + self._means.turn()
+        words = f"The connection to the PBX at {self._target} was lost: {why}."
+        self._say(Standing.UNREACHABLE, words, self._still(), self._means.now() + wait)
         return wait
 
     def leave(self) -> bool:
@@ -399,6 +477,7 @@ class Registrant:
     def end(self) -> None:
         self.timers.enter()
         self._alive.enter()
+        self._forget_connection()
         self._serial += 1
         self._say(Standing.OFF)
         self._on_left(self)
@@ -412,7 +491,28 @@ class Registrant:
     @property
     def _flow(self) -> Flow:
         transport, host, port = self._target
-        return Flow(transport, ("", 0), (host, port))
+        if transport == "UDP":
+            return Flow(transport, ("", 0), (host, port))
+        asked = self._redirect or self._proxy or self._registrar
+        return Flow(transport, ("", 0), (host, port), Dial((host, port), asked.address if transport == "TLS" else ""))
+
+    def _watch(self) -> None:
+        """Be told when the connection to this place is lost."""
+        flow = self._flow
+        if flow == self._watched:
+            return
+
+        def gone(why: str) -> None:
+            if flow == self._watched:
+                self._watched = self._public = None  # the next one has another port of ours
+                self._machine.broken(why)
+
+        self._unwatch()
+        self._watched, self._unwatch = flow, self._means.watch(flow, gone)
+
+    def _forget_connection(self) -> None:
+        self._unwatch()
+        self._watched = None
 
     def _written(self, contact: str, expires: int) -> str:
         outbound = f";+sip.instance={grammar.quote(self.login.instance)}" + (";reg-id=1" if self._outbound else "")
@@ -442,6 +542,7 @@ class Registrant:
                 challenge, "REGISTER", str(uri), login.auth_id, login.password, cnonce, count + 1
             )
             request.set(header, credentials)
+        self._watch()
         serial = self._serial = self._serial + 1
         self._means.transactions.request(request, self._flow, lambda response: self._responded(serial, response))
 
@@ -487,12 +588,19 @@ class Registrant:
             self._refused(response)
 
     def _learn(self, response: Response) -> None:
-        """How the registrar sees us (RFC 3581 4); our own 408 and strange values teach nothing."""
+        """How the registrar sees us (RFC 3581 4); our own 408 and strange values teach nothing.
+
+        Of TCP and TLS that is the connection, which serves where NAT leaves no other way. Without NAT we say
+        where we listen, so that the PBX can connect as well.
+        """
         via = response.via
         host, port = (via.params.get("received") or via.host).strip("[]"), via.params.get("rport") or ""
-        if self._target.transport == "UDP" and re.fullmatch(r"[1-9][0-9]{0,4}", port):
-            with suppress(ValueError):  # its host is a name of ours
-                self._public = str(ipaddress.ip_address(host)), int(port)
+        if not re.fullmatch(r"[1-9][0-9]{0,4}", port):
+            return
+        with suppress(ValueError):  # its host is a name of ours
+            seen = str(ipaddress.ip_address(host)), int(port)
+            ours = self._target.transport != "UDP" and seen[0] == self._means.transport.advertised(self._flow)[0]
+            self._public = None if ours else seen
 
     def _granted_by(self, response: Response) -> int:
         """Seconds: what stands at our Contact, else in Expires, else what we asked (RFC 3261 10.2.4)."""
@@ -529,18 +637,24 @@ class Registrant:
     def _silent(self, response: Response) -> None:
         """This place does not serve us now: the next one, when there is one."""
         self._retry_after = max(self._retry_after, _seconds(response.first("retry-after")))
-        if self.registration.state is not Standing.LEAVING and self._place + 1 < len(self._targets):
-            self._place += 1
-            self._public = None
-            self._tries = 0
-            self._answered.clear()
-            self._machine.again()
+        if self.registration.state is not Standing.LEAVING and self._next_place():
             return
         self._forget_redirect()
         if response.code == 408:
             self._machine.failed(Standing.UNREACHABLE, f"The PBX does not answer at {self._target}.")
         else:
             self._refused(response)
+
+    def _next_place(self) -> bool:
+        """Ask the next place; whether there is one."""
+        if self._place + 1 >= len(self._targets):
+            return False
+        self._place += 1
+        self._public = None
+        self._tries = 0
+        self._answered.clear()
+        self._machine.again()
+        return True
 
     def _refused(self, response: Response) -> None:
         self._forget_redirect()
@@ -564,13 +678,12 @@ class Registrant:
         return low + (high - low) * self._means.tokens.bits(16) / 65535
 
     def _keep_alive(self) -> None:
-        """A packet that PBXs ignore and NATs count (RFC 5626 3.5.1)."""
-        if seconds := self._means.keepalive:
-            self._alive.enter((seconds, self._say_alive))
+        """A datagram that PBXs ignore and NATs count; connections are kept alive by who holds them."""
+        timed = self._means.keepalive and self._target.transport == "UDP"
+        self._alive.enter(*([(self._means.keepalive, self._say_alive)] if timed else []))
 
     def _say_alive(self) -> None:
-        data = b"\r\n" if self._target.transport == "UDP" else b"\r\n\r\n"
-        self._means.transport.send(data, self._flow)
+        self._means.transport.send(b"\r\n", self._flow)
         self._keep_alive()
 
     def _say(self, state: Standing, words: str = "", until: float = 0.0, next_try: float = 0.0) -> None:

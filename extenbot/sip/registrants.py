@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from extenbot.errors import Refused
 from extenbot.interfaces import Bot, Registration
@@ -22,6 +23,22 @@ from extenbot.sip.way import Way
 def contact_user(bot: Bot) -> str:
     """The user of a bot's Contact: the same after a restart, and nobody else can know it (96 bits)."""
     return hmac.new(bot.password.encode(), f"contact {bot.id}".encode(), hashlib.sha256).hexdigest()[:24]
+
+
+class Pace:
+    """Turns, in the order of asking, `rate` a second: a thousand bots must not all register at one moment."""
+
+    def __init__(self, clock: IReactorTime, rate: float) -> None:
+        self._clock = clock
+        self._step = 1.0 / rate
+        self._free = 0.0  # when the next turn is free
+
+    def turn(self) -> float:
+        """Take the next turn; seconds until it comes."""
+        now = self._clock.seconds()
+        at = max(now, self._free)
+        self._free = at + self._step
+        return at - now
 
 
 class Registrants:

@@ -22,7 +22,7 @@ from extenbot.interfaces import Bot, Function
 T = TypeVar("T")
 
 KINDS = ("registrar", "registrant")
-TRANSPORTS = ("udp",)  # by which a registrant can reach its PBX
+TRANSPORTS = ("udp", "tcp", "tls")  # by which a registrant can reach its PBX
 USUAL_EXPIRES = 600  # seconds
 RESERVED = frozenset({"openai", "70000000000"})  # every bot answers to these request users
 LONGEST_INSTRUCTION = 30_000
@@ -209,7 +209,7 @@ def _whole(text: str, low: int, high: int) -> int:
 def _transport(text: str) -> str:
     text = _line(10)(text).lower()
     if text and text not in TRANSPORTS:
-        raise ValueError(f"Choose {' or '.join(TRANSPORTS)}, or nothing for what DNS says.")
+        raise ValueError(f"Choose {', '.join(TRANSPORTS[:-1])} or {TRANSPORTS[-1]}, or nothing for what DNS says.")
     return text
 
 

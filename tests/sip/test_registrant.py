@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from random import Random
 
 from automat import NoTransition
 from twisted.internet.defer import Deferred, succeed
@@ -11,12 +12,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Refused, Unlocated
-from extenbot.interfaces import Bot, Flow, Registration, Standing, Target
+from extenbot.interfaces import Bot, Dial, Flow, Registration, Standing, Target
 from extenbot.sip.digest import Challenger
 from extenbot.sip.headers import name_addr
 from extenbot.sip.message import Request, answer, read, write
 from extenbot.sip.registrant import Inputs, Login, Means, Registrant, _machine
-from extenbot.sip.registrants import Registrants, contact_user
+from extenbot.sip.registrants import Pace, Registrants, contact_user
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.transaction import ServerTransaction, Transactions
 from extenbot.sip.way import Way
@@ -38,15 +39,37 @@ CHALLENGE = 'Digest realm="pbx", nonce="n1", qop="auth", algorithm=MD5'
 FIRST, SECOND = Target("UDP", "192.0.2.10", 5060), Target("UDP", "192.0.2.11", 5060)
 
 
+TCP, TLS = Target("TCP", "192.0.2.10", 5060), Target("TLS", "192.0.2.10", 5061)
+
+
 class Sent(Recorder):
+    """Also the connections: who watches which."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.watched: dict[Flow, Callable[[str], None]] = {}
+
     def advertised(self, flow: Flow) -> tuple[str, int]:
         return US
+
+    def watch(self, flow: Flow, gone: Callable[[str], None]) -> Callable[[], None]:
+        if flow.transport == "UDP":
+            return lambda: None
+        assert flow not in self.watched
+        self.watched[flow] = gone
+        return lambda: self.watched.pop(flow, None) and None
+
+    def cut(self, why: str) -> None:
+        """The one connection is lost, or could not be had."""
+        [flow] = self.watched
+        self.watched.pop(flow)(why)
 
 
 class Rig(SynchronousTestCase):
     """One registrant whose requests are answered by hand."""
 
     keepalive = 0.0
+    turn = 0.0  # seconds until it is one's turn
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -75,7 +98,15 @@ class Rig(SynchronousTestCase):
     def means(self) -> Means:
         tokens = CountingTokens()
         return Means(
-            self.clock, self.clock.seconds, tokens, self.transactions, self.transport, self.locate, self.keepalive
+            clock=self.clock,
+            now=self.clock.seconds,
+            tokens=tokens,
+            transactions=self.transactions,
+            transport=self.transport,
+            locate=self.locate,
+            watch=self.transport.watch,
+            turn=lambda: self.turn,
+            keepalive=self.keepalive,
         )
 
     def registrant(self, **changes: object) -> Registrant:
@@ -113,7 +144,7 @@ class Rig(SynchronousTestCase):
         if code == 200:
             more += [("Contact", f"<{name_addr(request.all('contact')[0]).uri}>;expires={granted or 600}")]
         response = answer(request, code, phrase, more, to_tag="pbx")
-        self.transactions.received(write(response), Flow("UDP", US, self.flow.remote))
+        self.transactions.received(write(response), self.flow)
         return request
 
     def registered(self, **changes: object) -> Registrant:
@@ -364,9 +395,138 @@ class KeptAlive(Rig):
         self.nothing_sent()
 
 
+class Connected(Rig):
+    """Over TCP and TLS."""
+
+    keepalive = 30.0
+
+    def test_flow(self) -> None:
+        """A connection is made, for TLS to who proves to be the domain; the Contact says by which transport."""
+        for place, proves in ((TCP, ""), (TLS, "pbx.example")):
+            self.places = [(place,)]
+            made = self.registrant()
+            request = self.reply(200)
+            self.assertEqual(self.flow, Flow(place.transport, ("", 0), place[1:], Dial(place[1:], proves)))
+            contact = name_addr(request.all("contact")[0]).uri
+            self.assertEqual((contact.host, contact.params["transport"]), (US[0], place.transport.lower()))
+            self.assertEqual(made.registration.target, f"192.0.2.10:{place.port} ({place.transport})")
+            self.assertEqual(made.way(), made.way() and replace(made.way(), flow=self.flow))  # type: ignore[type-var]
+            self.run_for(60)
+            self.nothing_sent()  # the connection is kept alive by who holds it
+            made.stop()
+            self.assertEqual(self.reply(200).first("expires"), "0")
+            self.assertEqual(self.transport.watched, {})
+
+    def test_proxy_proves(self) -> None:
+        """With an outbound proxy that is who must prove its name; after a redirect the new registrar."""
+        self.places = [(SECOND,), (TLS,), (SECOND,), (TLS,)]
+        self.registrant(outbound_proxy="edge.example")
+        self.reply(302, ("Contact", "<sip:two.example;transport=tls>"))
+        self.assertEqual(self.flow.dial, Dial(TLS[1:], "edge.example"))
+        self.assertEqual(self.located[-1], ("two.example", 0, "TLS"))
+        self.reply(200)
+        self.assertEqual(self.flow.dial, Dial(TLS[1:], "two.example"))
+
+    def test_behind_nat(self) -> None:
+        """Seen at our own address we say where we listen; behind NAT the Contact is the connection."""
+        self.places = [(TCP,)]
+        made = self.registrant()
+        self.reply(200, seen_as=(US[0], 40000))
+        self.run_for(1)
+        self.nothing_sent()
+        self.assertIn(f"{US[0]}:5060;transport=tcp", made.contact)
+        made.stop()
+        self.reply(200)
+        self.places = [(TCP,)]
+        self.registrant()
+        self.reply(401, ("WWW-Authenticate", CHALLENGE), seen_as=("203.0.113.5", 40000))
+        contact = name_addr(self.reply(200, seen_as=("203.0.113.5", 40000)).all("contact")[0]).uri
+        self.assertEqual((contact.host, contact.port), ("203.0.113.5", 40000))
+
+    def test_cannot_prove(self) -> None:
+        """A connection that cannot be had is told with its reason, and tried again like any failure."""
+        self.places = [(TLS,)]
+        made = self.registrant()
+        self.request()
+        self.transport.cut("its certificate is not for pbx.example but for other.example")
+        self.assertEqual(made.registration.state, Standing.UNREACHABLE)
+        self.assertEqual(
+            made.registration.words,
+            "The PBX cannot be reached at 192.0.2.10:5061 (TLS): "
+            "its certificate is not for pbx.example but for other.example.",
+        )
+        self.assertTrue(24 <= made.registration.next_try <= 36)
+        self.run_for(2)
+        self.nothing_sent()
+
+    def test_failover(self) -> None:
+        """The next place is asked at once, also by another transport; late news of the first changes nothing."""
+        self.places = [(TLS, TCP, FIRST)]
+        made = self.registrant()
+        self.request()
+        lost = self.transport.lost[-1]
+        self.transport.cut("it refuses the connection")
+        self.assertEqual((self.request().method, self.flow.transport), ("REGISTER", "TCP"))
+        lost()
+        self.nothing_sent()
+        self.transport.cut("it does not answer")
+        self.reply(200)
+        self.assertEqual(made.registration.target, "192.0.2.10:5060 (UDP)")
+        self.assertEqual(self.transport.watched, {})
+
+    def test_lost(self) -> None:
+        """When the connection is lost we register anew within 2 s, and people can see that it was so."""
+        self.places = [(TCP,), (TCP,)]
+        made = self.registered()
+        self.run_for(10)
+        self.transport.cut("it has closed the connection")
+        state = made.registration
+        self.assertEqual(
+            state.words, "The connection to the PBX at 192.0.2.10:5060 (TCP) was lost: it has closed the connection."
+        )
+        self.assertEqual((state.state, state.until), (Standing.UNREACHABLE, 600))
+        self.assertTrue(10 <= state.next_try <= 12)
+        self.run_for(2)
+        self.assertIn("nc=00000002", self.reply(200).first("authorization") or "")
+        self.assertEqual(made.registration.state, Standing.REGISTERED)
+
+    def test_lost_by_a_refresh(self) -> None:
+        """A refresh that finds its connection gone goes over a new one at once, and only once."""
+        self.places = [(TCP,), (TCP,)]
+        made = self.registered()
+        self.clock.advance(made.registration.next_try)
+        self.request()
+        self.transport.cut("it has closed the connection")
+        self.assertEqual(self.request().cseq.number, 4)
+        self.transport.cut("it refuses the connection")
+        self.nothing_sent()
+        self.assertEqual((made.registration.state, made.registration.until), (Standing.UNREACHABLE, 600))
+
+    def test_lost_while_waiting(self) -> None:
+        """A connection that is lost while we wait after a refusal is no news."""
+        self.places = [(TCP,), (TCP,)]
+        made = self.registered()
+        self.clock.advance(made.registration.next_try)
+        self.reply(403)
+        before = made.registration
+        self.transport.cut("it has closed the connection")
+        self.assertEqual(made.registration, before)
+        self.clock.advance(before.next_try - self.clock.seconds())
+        self.reply(200)
+
+    def test_lost_while_leaving(self) -> None:
+        """Nobody waits for an answer to a sign-off when the connection is gone."""
+        self.places = [(TCP,)]
+        made = self.registered()
+        made.stop()
+        self.request()
+        self.transport.cut("it has closed the connection")
+        self.assertEqual(self.left, [made])
+
+
 class Failing(Rig):
     def test_wrong_password(self) -> None:
-        """A second challenge that is not stale: refused, in words, and tried again after 30 to 60 s."""
+        """A second challenge that is not stale: refused, in words, and tried again after about 30 s."""
         made = self.registrant()
         self.reply(401, ("WWW-Authenticate", CHALLENGE))
         self.reply(401, ("WWW-Authenticate", CHALLENGE))
@@ -374,13 +534,13 @@ class Failing(Rig):
         state = made.registration
         self.assertEqual(state.state, Standing.REFUSED)
         self.assertEqual(state.words, "The PBX does not accept the username or password (401 Unauthorized).")
-        self.assertTrue(30 <= state.next_try <= 60)
+        self.assertTrue(24 <= state.next_try <= 36)
         self.run_for(state.next_try + 0.125)
         self.assertIsNone(self.reply(403, phrase="Go away").first("authorization"))
         self.assertEqual(self.told[-1].words, "The PBX refuses: 403 Go away.")
 
     def test_back_off(self) -> None:
-        """The waits double from 30 s up to 30 min."""
+        """The waits double from 30 s up to 30 min, each a fifth more or less, and begin anew after a success."""
         made = self.registrant()
         waits = []
         for _ in range(9):
@@ -388,9 +548,31 @@ class Failing(Rig):
             waits.append(made.registration.next_try - self.clock.seconds())
             self.clock.advance(waits[-1])
         for number, wait in enumerate(waits):
-            most = min(1800, 30 * 2 ** (number + 1))
-            self.assertTrue(most / 2 <= wait <= most, (number, wait))
+            middle = min(1800, 30 * 2**number)
+            self.assertTrue(0.8 * middle <= wait <= 1.2 * middle, (number, wait))
+        self.reply(200)
+        self.clock.advance(made.registration.next_try - self.clock.seconds())
+        self.reply(403)
+        self.assertTrue(24 <= made.registration.next_try - self.clock.seconds() <= 36)
+
+    def test_back_off_spreads(self) -> None:
+        """The waits of many bots are not the same, over the whole width."""
+        made = self.registrant()
+        tokens = self.tokens_of(made)
+        waits = []
+        for bits in (0, 32767, 65535):
+            self.patch(tokens, "bits", lambda _count, bits=bits: bits)
+            self.reply(403)
+            waits.append(made.registration.next_try - self.clock.seconds())
+            made._failures = 0
+            self.clock.advance(waits[-1])
         self.request()
+        self.assertEqual([round(wait) for wait in waits], [24, 30, 36])
+
+    def tokens_of(self, made: Registrant) -> CountingTokens:
+        tokens = made._means.tokens
+        assert isinstance(tokens, CountingTokens)
+        return tokens
 
     def test_retry_after(self) -> None:
         """A Retry-After is obeyed from the third refusal on: PBXs send long ones while they start."""
@@ -400,7 +582,7 @@ class Failing(Rig):
             self.reply(503, ("Retry-After", "900 (starting)"))
             waits.append(made.registration.next_try - self.clock.seconds())
             self.clock.advance(waits[-1])
-        self.assertTrue(waits[0] <= 60 and waits[1] <= 120 and waits[2] == 900, waits)
+        self.assertTrue(waits[0] <= 36 and waits[1] <= 72 and waits[2] == 900, waits)
         self.request()
 
     def test_next_place(self) -> None:
@@ -467,6 +649,28 @@ class Failing(Rig):
             self.seen = len(self.transport.sent)
 
 
+class Queued(Rig):
+    turn = 3.0
+
+    def test_turn(self) -> None:
+        """Who begins when many begin waits for its turn, which people can see."""
+        made = self.registrant()
+        self.assertEqual((made.registration.state, made.registration.next_try), (Standing.REGISTERING, 3))
+        self.run_for(2.875)
+        self.nothing_sent()
+        self.run_for(0.125)
+        self.reply(200)
+        self.assertEqual(self.states(), [(0, "registering"), (0, "registering"), (3, "registered")])
+
+    def test_stopped(self) -> None:
+        """Stopped before its turn: nothing is sent."""
+        made = self.registrant()
+        made.stop()
+        self.run_for(10)
+        self.nothing_sent()
+        self.assertEqual(self.left, [made])
+
+
 class Leaving(Rig):
     def test_sign_off(self) -> None:
         """Stopped while registered: a REGISTER with Expires 0, challenged anew, and then it is over."""
@@ -515,17 +719,19 @@ class Complete(Rig):
 
     CANNOT = {  # noqa: RUF012
         "off": {"located", "again", "redirected", "accepted", "failed", "due"},
-        "locating": {"again", "redirected", "accepted", "due"},
-        "registering": {"located", "due"},
-        "registered": {"located", "again", "redirected", "accepted", "failed"},
-        "waiting": {"located", "again", "redirected", "accepted", "failed"},
-        "leaving": {"located"},
+        "locating": {"queued", "again", "redirected", "accepted", "due"},
+        "registering": {"queued", "located", "due"},
+        "registered": {"queued", "located", "again", "redirected", "accepted", "failed"},
+        "waiting": {"queued", "located", "again", "redirected", "accepted", "failed"},
+        "leaving": {"queued", "located"},
     }
 
     def into(self, state: str) -> Inputs:
         made = Registrant(Login.of(BOT, "c"), self.means(), self.told.append, self.left.append)
         for name in ("look_up", "register", "sign_off"):
             setattr(made, name, lambda: None)
+        self.patch(made, "elsewhere", lambda _why: None)
+        self.patch(made, "come_back", lambda _why: 1.0)
         made.hold = lambda: 1.0  # type: ignore[method-assign]
         made.leave = lambda: True  # type: ignore[method-assign]
         machine = _machine(made)
@@ -544,12 +750,13 @@ class Complete(Rig):
 
     def give(self, machine: Inputs, name: str) -> None:
         order: Callable[..., None] = getattr(machine, name)
-        order(*((Standing.REFUSED, "no") if name == "failed" else ()))
+        given = {"failed": (Standing.REFUSED, "no"), "broken": ("it is gone",), "queued": (1.0,)}
+        order(*given.get(name, ()))
 
     def test_all(self) -> None:
         """The list of what cannot come is exact."""
         names = [name for name in vars(Inputs) if not name.startswith("_")]
-        self.assertEqual(len(names), 8)
+        self.assertEqual(len(names), 10)
         for state, cannot in self.CANNOT.items():
             missing = set()
             for name in names:
@@ -595,7 +802,17 @@ class TwoEnds(SynchronousTestCase):
             self.assertEqual((host, port, transport), ("pbx.example", 5080, ""))
             return succeed((Target("UDP", *PBX),))
 
-        means = Means(self.clock, self.clock.seconds, self.tokens, self.transactions, transport, locate, 0.0)
+        means = Means(
+            clock=self.clock,
+            now=self.clock.seconds,
+            tokens=self.tokens,
+            transactions=self.transactions,
+            transport=transport,
+            locate=locate,
+            watch=lambda _flow, _gone: lambda: None,
+            turn=Pace(self.clock, 50).turn,
+            keepalive=0.0,
+        )
         self.registrants = Registrants(means, lambda _state: None)
         self.addCleanup(self.finish)
 
@@ -644,6 +861,27 @@ class TwoEnds(SynchronousTestCase):
         self.registrants.set("b1", BOT)
         self.wire.run(5)
         self.assertEqual(self.state(), Standing.REGISTERED)
+
+    def test_many(self) -> None:
+        """Many bots begin at a pace of 50 a second, and do not refresh in step."""
+        self.build()
+        self.patch(self.pbx.challenger, "check", lambda request, _of: request.to.uri.user)
+        self.patch(self.tokens, "bits", Random(7).getrandbits)
+        refreshes: list[float] = []
+        self.registrants._on_changed = lambda state: (
+            refreshes.append(state.next_try) if state.state is Standing.REGISTERED else None
+        )
+        for number in range(300):
+            self.registrants.set(
+                f"b{number}", replace(BOT, id=f"b{number}", username=str(number), password=f"x{number}")
+            )
+        self.clock.pump([0.125] * 60)
+        starts = [float(line.split()[0]) for line in self.wire.ladder if line.endswith("REGISTER sip:pbx.example:5080")]
+        self.assertEqual((len(starts), len(refreshes)), (300, 300))
+        busiest = max(sum(second <= at < second + 1 for at in starts) for second in range(7))
+        self.assertLessEqual(busiest, 51)
+        busiest = max(sum(second <= at < second + 1 for at in refreshes) for second in range(400, 600))
+        self.assertLessEqual(busiest, 20)
 
     def test_whose(self) -> None:
         """A request for the Contact is the bot's when it comes from the PBX, 403 from elsewhere."""
