@@ -176,7 +176,7 @@ class _Proof:
 
 def _names(shown: x509.Certificate) -> list[str]:
     listed = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return [str(each.value) for each in listed if isinstance(each, x509.DNSName | x509.IPAddress)]
+    return [str(each.value) for kind in (x509.DNSName, x509.IPAddress) for each in listed if isinstance(each, kind)]
 
 
 _UNKNOWN = "is of an authority that is not trusted here (the setting [sip] trust adds some)"

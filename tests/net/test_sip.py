@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList, DeferredQueue
 from twisted.internet.task import deferLater
@@ -18,7 +25,7 @@ from twisted.trial.unittest import TestCase
 from extenbot.errors import CannotStart
 from extenbot.interfaces import Address, Dial, Flow
 from extenbot.net import stream
-from extenbot.net.certificate import Certificate
+from extenbot.net.certificate import Authorities, Certificate
 from extenbot.net.sip import SipSockets
 from extenbot.settings import Advertised, Endpoint
 from tests.sip.wire import request
@@ -46,10 +53,32 @@ class Side:
         return lost
 
 
+class Gone:
+    """Who watches the connection to a place, and what it was told."""
+
+    def __init__(self, side: Side, kind: str, address: Address, name: str = "") -> None:
+        self.why: Deferred[str] = Deferred()
+        self.end = side.sockets.watch(Flow(kind, ("", 0), address, Dial(address, name)), self.why.callback)
+
+
 async def until(met: Any) -> None:
     """Let the reactor turn until something is the case; pytest's time-out is the bound."""
     while not met():
         await deferLater(reactor, 0.001)
+
+
+async def accepted(test: TestCase, server: socket.socket) -> socket.socket:
+    """The next connection to `server`, which must be ours."""
+    server.setblocking(False)
+    while True:
+        try:
+            peer, _ = server.accept()
+        except BlockingIOError:
+            await deferLater(reactor, 0.001)
+        else:
+            test.addCleanup(peer.close)
+            peer.setblocking(False)
+            return peer
 
 
 class Udp(TestCase):
@@ -95,6 +124,39 @@ class Udp(TestCase):
         named = Side(self, advertise=Advertised(hosts=("sip.example",)))
         _, port = named.listen("tcp", "::1")
         self.assertEqual(named.sockets.advertised(Flow("TCP", ("", 0), ("::1", 9))), ("sip.example", port))
+
+    async def test_nearest(self) -> None:
+        """Of several addresses of ours each peer is written to from, and told, the one that leads to it."""
+        us, first, second = Side(self), Side(self), Side(self)
+        other, own = us.listen("udp", "127.0.0.3"), us.listen("udp", "127.0.0.1")
+        six = us.listen("udp", "::1")
+        for side, host, ours in ((first, "127.0.0.1", own), (second, "::1", six)):
+            peer = side.listen("udp", host)
+            flow = Flow("UDP", ("", 0), peer)
+            us.sockets.send(BYE, flow)
+            _, back = await side.heard.get()
+            self.assertEqual((back.remote, us.sockets.advertised(flow)), (ours, ours))
+        self.assertEqual(us.sockets.advertised(Flow("UDP", other, first.listen("udp"))), other)
+
+    async def test_told(self) -> None:
+        """Peers in a network are told the address there, the others the public one; each with the port we listen on."""
+        rules = Advertised(((ip_network("127.0.0.8/29"), "127.0.0.9"),), ("203.0.113.5",))
+        side = Side(self, advertise=rules)
+        _, port = side.listen("udp", "0.0.0.0")
+        for peer, told in (("127.0.0.10", "127.0.0.9"), ("127.0.0.1", "203.0.113.5"), ("::1", "::1")):
+            self.assertEqual(side.sockets.advertised(Flow("UDP", ("", 0), (peer, 5060))), (told, port))
+
+    async def test_where_we_connect_from(self) -> None:
+        """Over TCP a peer is told where we listen by TCP; when we do not, the connection's own end is all there is."""
+        pbx, us = Side(self), Side(self)
+        address = pbx.listen("tcp")
+        us.listen("udp")
+        flow = Flow("TCP", ("", 0), address)
+        us.sockets.send(BYE, flow)
+        _, theirs = await pbx.heard.get()
+        self.assertEqual(us.sockets.advertised(flow), theirs.remote)
+        place = us.listen("tcp")
+        self.assertEqual(us.sockets.advertised(flow), place)
 
 
 class Tcp(TestCase):
@@ -235,6 +297,76 @@ class Tcp(TestCase):
                 us.sockets.send(BYE + b"x" * 60000, flow)
             await until(lambda: not us.sockets.streams._all)
 
+    async def test_watched(self) -> None:
+        """Who watches a connection is told once that it is gone or cannot be had, and why; who has ended it is not."""
+        pbx, us = Side(self), Side(self)
+        address = pbx.listen("tcp")
+        gone, ended = Gone(us, "TCP", address), Gone(us, "TCP", address)
+        ended.end()
+        ended.end()
+        us.dial("TCP", address)
+        await pbx.heard.get()
+        for connection in list(pbx.sockets.streams._all):
+            connection.drop()
+        self.assertEqual(await gone.why, "it has closed the connection")
+        self.assertFalse(ended.why.called)
+        nobody = Gone(us, "TCP", ("127.0.0.1", 9))
+        lost = us.dial("TCP", ("127.0.0.1", 9))
+        lost.addCallback(lambda _: self.assertTrue(nobody.why.called))  # who sent knows no reason, so it comes later
+        self.assertEqual(await nobody.why, "it refuses the connection")
+        await lost
+        full = Side(self, most=0)
+        turned = Gone(full, "TCP", address)
+        full.dial("TCP", address)
+        self.assertEqual(await turned.why, "we have too many connections")
+        self.assertEqual(us.sockets.streams._watchers, {})
+
+    async def test_pinged(self) -> None:
+        """A watched connection is pinged; a PBX that has answered and answers no more is given up."""
+        with patch.object(stream, "PONG_TIME", 0.1):
+            us = Side(self, keepalive=0.02, idle=0.01)
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                gone = Gone(us, "TCP", server.getsockname())
+                us.dial("TCP", server.getsockname())
+                peer = await accepted(self, server)
+                self.assertEqual(await self.read(peer), BYE)
+                for _ in range(2):
+                    self.assertEqual(await self.read(peer), b"\r\n\r\n")
+                    self.assertFalse(gone.why.called)
+                    peer.sendall(b"\r\n")
+                self.assertEqual(await gone.why, "it does not answer any more")
+
+    async def test_never_answers(self) -> None:
+        """A PBX that never answers pings is not held to it, as long as its TCP takes them."""
+        with patch.object(stream, "PONG_TIME", 0.01):
+            us = Side(self, keepalive=0.01)
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                gone = Gone(us, "TCP", server.getsockname())
+                us.dial("TCP", server.getsockname())
+                peer = await accepted(self, server)
+                heard = b""
+                while heard.count(b"\r\n\r\n") < 5:
+                    heard += await self.read(peer)
+                self.assertFalse(gone.why.called)
+                gone.end()
+                while (connection := next(iter(us.sockets.streams._all)))._alive is not None:
+                    await deferLater(reactor, 0.001)
+                self.assertIsNone(connection._alive)  # nobody watches any more
+                wire: Any = connection.transport
+                limit = wire.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+                self.assertEqual(limit, 20000)  # ms
+
+    async def test_pong_of_our_own(self) -> None:
+        """Between two of ours pings are answered, so that both know the other is there."""
+        with patch.object(stream, "PONG_TIME", 0.2):
+            pbx, us = Side(self), Side(self, keepalive=0.01)
+            address = pbx.listen("tcp")
+            gone = Gone(us, "TCP", address)
+            us.dial("TCP", address)
+            [connection] = us.sockets.streams._all
+            await until(lambda: connection._pongs)
+            self.assertFalse(gone.why.called)
+
 
 class Tls(TestCase):
     def setUp(self) -> None:
@@ -275,6 +407,81 @@ class Tls(TestCase):
         self.trust(trustme.CA())
         await pbx.dial("TLS", address)
         self.assertEqual((us.heard.pending, pbx.sockets.unsent), ([], 2))
+
+    async def why(self, name: str, authorities: Authorities | None = None) -> str:
+        """What the owner of a bot is told when a PBX with our certificate shall be `name`; empty: all is well."""
+        pbx, us = Side(self, Certificate(*self.files)), Side(self, authorities=authorities)
+        address = pbx.listen("tls")
+        gone = Gone(us, "TLS", address, name)
+        us.dial("TLS", address, BYE, name)
+        await until(lambda: pbx.heard.pending or gone.why.called)
+        gone.end()
+        return "" if pbx.heard.pending else await gone.why
+
+    async def test_words(self) -> None:
+        """What is wrong with a certificate is told in words: another name, an unknown authority, expired."""
+        self.assertEqual(await self.why("sip.example"), "")
+        self.assertEqual(
+            await self.why("pbx.example"),
+            "its certificate is not for pbx.example but for sip.example, 127.0.0.1, ::1",
+        )
+        self.assertIn("is not for 127.0.0.2 but for", await self.why("127.0.0.2"))
+        self.write(self.authority.issue_cert("sip.example", not_after=datetime(2020, 1, 1, tzinfo=UTC)))
+        self.assertEqual(await self.why("sip.example"), "its certificate has expired")
+        self.write(trustme.CA().issue_cert("sip.example"))
+        self.assertIn("is of an authority that is not trusted here", await self.why("sip.example"))
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            us = Side(self)
+            gone = Gone(us, "TLS", server.getsockname())
+            us.dial("TLS", server.getsockname())
+            (await accepted(self, server)).sendall(b"SIP/2.0 400 Bad Request\r\n\r\n")
+            self.assertIn("it does not agree on TLS: ", await gone.why)
+
+    def self_signed(self, name: str, *alternatives: str) -> None:
+        """As PBXs make them for themselves."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = datetime.now(UTC)
+        made = x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number())
+        made = made.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+        if alternatives:
+            names = [x509.DNSName(each) for each in alternatives]
+            made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        chain, private = self.files
+        chain.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    def copy(self, source: Path, target: Path) -> None:
+        target.write_bytes(source.read_bytes())
+
+    async def test_trusted(self) -> None:
+        """A PBX's own certificate is believed when the operator has put it into the file, for its own name only."""
+        self.self_signed("pbx.local")
+        self.assertIn("signed by itself", await self.why("pbx.local"))
+        trusted = Path(self.mktemp())
+        self.copy(self.files[0], trusted)
+        authorities = Authorities(trusted)
+        self.assertEqual(await self.why("PBX.local", authorities), "")
+        self.assertEqual(
+            await self.why("other.local", authorities), "its certificate is not for other.local but for pbx.local"
+        )
+        self.assertIn("is not for 127.0.0.1", await self.why("127.0.0.1", authorities))
+        self.self_signed("pbx.local", "sip.local")  # with names of its own the common name counts for nothing
+        self.copy(self.files[0], trusted)  # and a file that has changed is read again
+        self.assertIn("is not for pbx.local but for sip.local", await self.why("pbx.local", authorities))
+        self.assertEqual(await self.why("sip.local", authorities), "")
+        self.copy(self.files[1], trusted)  # no certificate at all
+        self.assertEqual(await self.why("sip.local", authorities), "")
+        self.write(self.authority.issue_cert("sip.example"))  # those of the machine count as before
+        self.assertEqual(await self.why("sip.example", authorities), "")
+
+    def test_no_authorities(self) -> None:
+        """A file of authorities that is missing or no PEM is one clear line at the start."""
+        with self.assertRaisesRegex(CannotStart, "nowhere.pem cannot be used: No such file"):
+            Authorities(Path("nowhere.pem"))
+        self.files[0].write_text("x")
+        with self.assertRaisesRegex(CannotStart, "cannot be used: "):
+            Authorities(self.files[0])
 
     async def test_renewed(self) -> None:
         """A renewed certificate serves the next connection; half of a renewal changes nothing."""
