@@ -162,8 +162,8 @@ class Digest(SynchronousTestCase):
         def work(*authorizations: str) -> tuple[int, int]:
             hashed = Mock(side_effect=_HASHES["SHA-256"])
             with (
-                patch.dict(digest._HASHES, {"SHA-256": hashed}),  # type: ignore[arg-type]
-                patch.object(digest.hmac, "compare_digest", wraps=hmac.compare_digest) as compared,
+                patch.dict(digest._HASHES, {"SHA-256": hashed}),
+                patch.object(hmac, "compare_digest", wraps=hmac.compare_digest) as compared,
             ):
                 self.assertRaises(Refused, self.check, *authorizations)
             return hashed.call_count, compared.call_count

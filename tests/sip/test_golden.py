@@ -186,7 +186,7 @@ class Server:
         self.sessions = Sessions()
 
     def requested(self, request: Request, transaction: ServerTransaction) -> None:
-        username = self.challenger.check(request, {"bot": "secret"}.get)
+        username = self.challenger.check(request, transaction.flow.remote[0], {"bot": "secret"}.get)
         if request.method == "REGISTER":
             transaction.respond(self.registrar.register(request, username, transaction.flow))
         else:

@@ -779,7 +779,7 @@ class Pbx:
         wire.end(self.transactions, PBX)
 
     def requested(self, request: Request, transaction: ServerTransaction) -> None:
-        username = self.challenger.check(request, {"100": "secret"}.get)
+        username = self.challenger.check(request, transaction.flow.remote[0], {"100": "secret"}.get)
         transaction.respond(self.registrar.register(request, username, transaction.flow))
 
     def acknowledged(self, request: Request, flow: Flow) -> None:
