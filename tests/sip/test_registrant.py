@@ -865,7 +865,7 @@ class TwoEnds(SynchronousTestCase):
     def test_many(self) -> None:
         """Many bots begin at a pace of 50 a second, and do not refresh in step."""
         self.build()
-        self.patch(self.pbx.challenger, "check", lambda request, _of: request.to.uri.user)
+        self.patch(self.pbx.challenger, "check", lambda request, _source, _of: request.to.uri.user)
         self.patch(self.tokens, "bits", Random(7).getrandbits)
         refreshes: list[float] = []
         self.registrants._on_changed = lambda state: (
