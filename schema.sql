@@ -145,7 +145,8 @@ create table calls (
     packets_received bigint not null,
     packets_lost bigint not null,
     jitter_ms double precision not null,
-    usage text not null                 -- what the voice service counted, JSON
+    usage text not null,                -- what the voice service counted, JSON
+    outgoing boolean not null default false -- the bot called; else it was called
 );
 
 create index calls_account on calls (account_id, started);

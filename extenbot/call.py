@@ -4,8 +4,11 @@ The call builds the audio line once and steps out of it: no packet passes throug
 It is a machine because the caller, the voice and our own timers may each speak at any
 moment; `Call.TABLE` is the whole of it:
 
+    new          nothing has happened
     opening      the caller hears 180 while the voice session opens
     answering    200 is out, RTP runs, we wait for the ACK
+    preparing    we are to call somebody: first of all the voice session opens
+    calling      our INVITE is out
     talking      the conversation
     transferring REFER is out, we watch what becomes of it; a failure returns to talking
     closing      everything the caller could notice is over; the voice may still bring a transcript
@@ -17,8 +20,8 @@ what we do, be it ours or a plugin's, ends the call too (`_fail`): nothing stays
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -33,7 +36,6 @@ from extenbot.interfaces import (
     Bot,
     CallLog,
     CallRecord,
-    Event,
     Function,
     Json,
     Playout,
@@ -46,21 +48,28 @@ from extenbot.interfaces import (
     VoiceListener,
     VoiceOrder,
 )
+from extenbot.journal import Caller, Journal, caller_of
 from extenbot.media import sdp
 from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
 from extenbot.sip.answering import Answering
 from extenbot.sip.bodies import offered
-from extenbot.sip.headers import name_addr
+from extenbot.sip.calling import Calling, CallingListener
 from extenbot.sip.message import Request
+from extenbot.sip.session import Session
+from extenbot.sip.uri import Uri
 from extenbot.tasks import Tasks
 
 #: what we offer when the INVITE has no offer: the law every PBX knows, as the voice must know it before the answer
 OURS = sdp.Agreed("PCMU", 0, "audio/pcmu", sdp.EVENT_TYPE, 20, None, None, "sendrecv", False)
 #: the session's words for how a call ended, for people
 ENDED = {"caller": "caller hung up", "no-ack": "the answer was never acknowledged", "lost": "the PBX lost the call"}
-#: a timeline longer than this is cut: a record must stay a record
-MOST_EVENTS = 2000
+
+
+class Dial(Protocol):
+    """Calls somebody at the PBX of a bot."""
+
+    def __call__(self, target: str, sdp: bytes, listener: CallingListener) -> Calling: ...
 
 
 class OpenVoice(Protocol):
@@ -84,48 +93,14 @@ class Surroundings:
     rtp_timeout: float  # seconds
 
 
-class Journal:
-    """What the customer will see of a call; the `CallLog` its parts write to."""
-
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._began = clock.seconds()
-        self.events: list[Event] = []
-
-    def happened(self, what: str, /, **fields: object) -> None:
-        """Add to the timeline, to a bound."""
-        if len(self.events) < MOST_EVENTS:
-            self.events.append(Event(self.elapsed(), what, fields))
-
-    def elapsed(self) -> float:
-        """Seconds since the call came in, to the millisecond."""
-        return round(self._clock.seconds() - self._began, 3)
-
-
-@dataclass(slots=True)
-class Caller:
-    """Who calls: P-Asserted-Identity, else Remote-Party-ID, else From (product.md 2; RFC 3325 9.1)."""
-
-    number: str = ""
-    name: str = ""
-
-
-def caller_of(request: Request) -> Caller:
-    """The caller of an INVITE; empty fields where the headers do not say."""
-    for header in ("p-asserted-identity", "remote-party-id", "from"):
-        for text in request.all(header):
-            try:
-                who = name_addr(text)
-            except Malformed:
-                continue
-            number = who.uri.user or ""
-            if number:
-                return Caller(number, who.display)
-    return Caller()
-
-
 class Inputs(Protocol):
     """Everything that can happen to a call."""
+
+    def came(self) -> None:
+        """Somebody calls us."""
+
+    def ordered(self) -> None:
+        """We are to call somebody."""
 
     def opened(self) -> None:
         """The voice has confirmed our formats."""
@@ -139,8 +114,11 @@ class Inputs(Protocol):
     def acked(self, body: bytes) -> None:
         """The ACK of our 200."""
 
+    def connected(self, body: bytes) -> None:
+        """Whom we called has answered, with this SDP."""
+
     def ended(self, reason: str) -> None:
-        """The other side ended the call."""
+        """The other side ended the call, or never took it."""
 
     def hang_up(self, reason: str) -> None:
         """We end the call."""
@@ -159,56 +137,87 @@ class Inputs(Protocol):
 
 
 class Call:
-    """One call. It listens to its SIP session and its voice, and is told `hang_up` by operators.
+    """One call, taken by `take` or made by `place`. It listens to its SIP session and its voice.
 
     `over` is called once, when the record has been written. What cannot even begin raises, and nothing is open then.
     """
 
     log = Logger()
 
-    def __init__(
-        self,
-        request: Request,
-        session: Answering,
-        bot: Bot,
-        around: Surroundings,
-        peer: str,
-        over: Callable[[Call], None],
-        registration: str = "",
-    ) -> None:
-        """`registration` is the address at its PBX that a registrant was called at, else empty."""
+    def __init__(self, bot: Bot, around: Surroundings, dial: Dial, over: Callable[[Call], None]) -> None:
+        """`dial` calls somebody at the bot's PBX; it may raise `Refused` and `Malformed`."""
         self.id = around.tokens.text(20)
         self.bot = bot
-        self.caller = caller_of(request)
-        self.dialled = (request.to if registration else request).uri.user or ""  # a registrant's Contact is no name
-        self.peer = peer
+        self.person = Caller()  # at the other end
+        self.caller = self.dialled = self.peer = ""
+        self.outgoing = False
         self.started = around.now()
-        self.answered: float | None = None
-        self.state = "opening"
+        self.answered_at: float | None = None
+        self.state = "new"
         self.reason = ""
+        self.told: Callable[[str], None] = _nothing
+        """Gets "ringing", "answered" and in the end "ended: " with the reason."""
         self.journal = Journal(around.clock)
         self._around = around
-        self._session = session
+        self._dial = dial
         self._over = over
         self._tasks = Tasks()
         self._leaving: ToolCall | None = None
         self._watch: IDelayedCall | None = None
         self._version = 1
-        self._described = b""
+        self._offer: sdp.Offer | None = None  # theirs; without it ours stands
+        self._agreed = OURS
+        self._described = b""  # our last description
+        self._part: Callable[[], None] = _nothing  # takes leave of the other side
+        self._call_id = ""
         self._inputs = _build(self)
-        # These may refuse (400, 415, 488, 503): nothing is open yet.
+
+    def take(self, request: Request, session: Answering, peer: str, registration: str = "") -> None:
+        """Begin with an INVITE from `peer`; `registration` is the address at its PBX that a registrant was called at.
+
+        `Refused` (415, 488, 503) and `Malformed` for what cannot begin.
+        """
+        self.person = caller_of(request)
+        self.caller = self.person.number
+        self.dialled = (request.to if registration else request).uri.user or ""  # a registrant's Contact is no name
+        self.peer = peer
+        self._session: Session = session
+        self._call_id = session.call_id
+        self._part = session.bye
         body = offered(request)
-        self._offer = sdp.read_offer(body) if body else None
-        self._agreed = sdp.agree(self._offer) if self._offer else OURS
-        host = peer.rpartition(":")[0].strip("[]")
-        self._line = Line(
-            around.clock, around.pacer, around.tokens, self._agreed, self._agreed.codec, host, _unheard, self._digit
-        )
-        order = self._order()
+        if body:
+            self._offer = sdp.read_offer(body)
+            self._agreed = sdp.agree(self._offer)
         came = {"registration": registration} if registration else {}
-        self.journal.happened("invited", caller=self.caller.number, dialled=self.dialled, peer=peer, **came)
+        self.journal.happened("invited", caller=self.caller, dialled=self.dialled, peer=peer, **came)
+        with self._opening():
+            self._answering = session
+            session.listener = self
+            session.ring()
+        self._inputs.came()
+
+    def place(self, target: Uri, peer: str, told: Callable[[str], None]) -> None:
+        """Begin by calling `target` at `peer`, once the voice is ready; `told` gets the news."""
+        self.person = Caller(target.user or str(target))
+        self.caller, self.dialled = self.bot.username, str(target)
+        self.peer = peer
+        self.outgoing = True
+        self.told = told
+        self.journal.happened("ordered", dialled=self.dialled, peer=self.peer)
+        with self._opening():
+            pass
+        self._inputs.ordered()
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Take a port pair and open the voice; both are given back when this or the body fails."""
+        order, around = self._order(), self._around
         with ExitStack() as undo:
             undo.callback(self._inputs.failed)
+            host = self.peer.rpartition(":")[0].strip("[]")
+            self._line = Line(
+                around.clock, around.pacer, around.tokens, self._agreed, self._agreed.codec, host, _nothing, self._digit
+            )
             self._port = around.ports.open(self._line, host)
             undo.callback(self._port.close)
             try:
@@ -217,8 +226,7 @@ class Call:
                 raise Refused(error.code, str(error), _excuse(error)) from error
             undo.callback(self._voice.finish)
             self._line.heard = self._voice.heard
-            session.listener = self
-            session.ring()
+            yield
             undo.pop_all()
 
     def _order(self) -> VoiceOrder:
@@ -226,8 +234,8 @@ class Call:
             bot=self.bot,
             call_id=self.id,
             format=self._agreed.format,
-            caller=self.caller.number,
-            caller_name=self.caller.name,
+            caller=self.person.number,
+            caller_name=self.person.name,
             dialled=self.dialled,
             tools=(
                 *(tools.tool(function) for function in self.bot.functions),
@@ -266,6 +274,22 @@ class Call:
     def cancelled(self) -> None:
         self._inputs.ended("caller gave up")
 
+    def progressed(self, code: int, words: str, sdp: bytes) -> None:
+        """Whom we call is told, or has been; early media is not listened to: it is a ringing tone."""
+        self.journal.happened("progress", code=code, words=words, media=bool(sdp))
+        if code >= 180:
+            self.told("ringing")
+
+    def answered(self, session: Session, body: bytes) -> None:
+        """Whom we called has taken the call."""
+        self._session, self._call_id, self._part = session, session.call_id, session.bye
+        session.listener = self
+        self._inputs.connected(body)
+
+    def failed(self, code: int, words: str) -> None:
+        """Whom we called has not taken the call."""
+        self._inputs.ended(f"not answered: {code} {words}")
+
     def ended(self, by: str) -> None:
         self._inputs.ended(ENDED[by])
 
@@ -302,24 +326,43 @@ class Call:
 
     def _answer(self) -> None:
         """200 only when the voice has confirmed the formats; RTP starts with it, without waiting."""
-        self.answered = self._around.now()
         self._described = self._description(self._agreed)
-        self._session.answer(self._described)
+        self._answering.answer(self._described)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.answered_at = self._around.now()
         self._line.start(self._port)
         self.journal.happened("answered", codec=self._agreed.codec)
         self._quiet_since = self._around.clock.seconds()
         self._watch = self._around.clock.callLater(1, self._listen)
+        self.told("answered")
 
     def _refuse(self, why: BackendLost) -> None:
         """The PBX's own failover takes it: 480 where the owner must act, 503 where later may do."""
-        self._session.refuse(why.code, "", _excuse(why))
+        self._answering.refuse(why.code, "", _excuse(why))
         self._release(f"voice not available: {why}")
         self._inputs.finished()
 
     def _decline(self, reason: str) -> None:
-        self._session.refuse(480)
+        self._answering.refuse(480)
         self._release(reason)
         self._voice.finish()
+
+    def _invite(self) -> None:
+        """The voice is ready: now the other side may answer."""
+        try:
+            self._described = self._description(self._agreed)
+            calling = self._dial(self.dialled, self._described, self)
+        except (Malformed, Refused) as error:  # the registration went meanwhile
+            self._inputs.ended(f"not called: {error}")
+            return
+        self._call_id, self._part = calling.call_id, calling.cancel
+
+    def _connect(self, body: bytes) -> None:
+        if self._take_answer(body):
+            self._begin()
+            self._voice.greet()
 
     def _greet(self, body: bytes) -> None:
         if self._offer is not None or self._take_answer(body):
@@ -355,7 +398,7 @@ class Call:
         self._voice.answered(tool.call_id, "The transfer cannot be started now.", speak=False)
 
     def _lose(self, why: BackendLost) -> None:
-        self._session.bye()
+        self._part()
         self._release(f"voice lost: {why}")
         self._inputs.finished()
 
@@ -364,11 +407,11 @@ class Call:
         self._voice.finish()
 
     def _end(self, reason: str) -> None:
-        self._session.bye()
+        self._part()
         self._leave(reason)
 
-    def _abandon(self) -> None:
-        """It has never begun: whatever its voice still says is let go."""
+    def _stand(self) -> None:
+        """`take` and `place` have done it, or undone it: whatever a voice still says is let go then."""
 
     def _fail(self) -> None:
         """The last step stopped half-way: let go of all there is, each part whatever becomes of the others."""
@@ -377,7 +420,7 @@ class Call:
             steps.callback(self._voice.finish)
             if not self.reason:
                 steps.callback(self._release, "a fault of the service")
-            steps.callback(self._session.bye)
+            steps.callback(self._part)
 
     def _write(self, *_why: object) -> None:
         """The one record of this call."""
@@ -385,6 +428,7 @@ class Call:
             self._around.records.save(self._record())
         finally:
             self._over(self)
+            self.told(f"ended: {self.reason}")
         self.log.info(
             "Call {id} of bot {bot} ended: {reason}; {seconds} s",
             id=self.id,
@@ -399,13 +443,13 @@ class Call:
             id=self.id,
             bot_id=self.bot.id,
             account_id=self.bot.account_id,
-            sip_call_id=self._session.call_id,
-            caller=self.caller.number,
-            caller_name=self.caller.name,
+            sip_call_id=self._call_id,
+            caller=self.caller,
+            caller_name="" if self.outgoing else self.person.name,
             dialled=self.dialled,
             peer=self.peer,
             started=self.started,
-            answered=self.answered,
+            answered=self.answered_at,
             ended=self._ended,
             codec=self._agreed.codec,
             end_reason=self.reason,
@@ -416,6 +460,7 @@ class Call:
             transcript=self._voice.transcript,
             usage=self._voice.usage,
             events=tuple(self.journal.events),
+            outgoing=self.outgoing,
         )
 
     def _release(self, reason: str) -> None:
@@ -435,7 +480,8 @@ class Call:
     def _description(self, agreed: sdp.Agreed) -> bytes:
         session_id = int(self.id[:8], 16)
         if self._offer is None:
-            return sdp.write_offer(self._port.address, session_id, self._version, agreed)
+            first = agreed is OURS
+            return sdp.write_offer(self._port.address, session_id, self._version, None if first else agreed)
         return sdp.write_answer(self._offer, agreed, self._port.address, session_id, self._version)
 
     def _move(self, agreed: sdp.Agreed) -> None:
@@ -465,7 +511,7 @@ class Call:
         if function is None:
             output = f"There is no function called {tool.name}."
         else:
-            context = ToolContext(self.bot.id, self.id, self.caller.number)
+            context = ToolContext(self.bot.id, self.id, self.person.number)
             try:
                 output = str(await self._around.run_tool(function, tool.arguments, context))
             except ToolFailed as error:
@@ -481,11 +527,23 @@ class Call:
 
     TABLE: ClassVar[tuple[tuple[str, Any, str, Any], ...]] = (
         # in this state   when this happens  go there        and do that
+        ("new",           Inputs.came,       "opening",      _stand),
+        ("new",           Inputs.ordered,    "preparing",    _stand),
+        ("new",           Inputs.failed,     "over",         _stand),
+        ("preparing",     Inputs.opened,     "calling",      _invite),
+        ("preparing",     Inputs.lost,       "closing",      _lose),
+        ("preparing",     Inputs.hang_up,    "closing",      _end),
+        ("preparing",     Inputs.failed,     "over",         _fail),
+        ("calling",       Inputs.connected,  "talking",      _connect),
+        ("calling",       Inputs.lost,       "closing",      _lose),
+        ("calling",       Inputs.ended,      "closing",      _leave),
+        ("calling",       Inputs.hang_up,    "closing",      _end),
+        ("calling",       Inputs.failed,     "over",         _fail),
         ("opening",       Inputs.opened,     "answering",    _answer),
         ("opening",       Inputs.lost,       "closing",      _refuse),
         ("opening",       Inputs.ended,      "closing",      _leave),
         ("opening",       Inputs.hang_up,    "closing",      _decline),
-        ("opening",       Inputs.failed,     "over",         _abandon),
+        ("opening",       Inputs.failed,     "over",         _fail),
         ("answering",     Inputs.acked,      "talking",      _greet),
         ("answering",     Inputs.asked,      "answering",    _ask),
         ("answering",     Inputs.transfer,   "answering",    _reject),
@@ -514,8 +572,8 @@ class Call:
     )  # fmt: skip
 
 
-def _unheard(_audio: bytes) -> None:
-    """Before the voice is there; the line has not started then."""
+def _nothing(*_: object) -> None:
+    """What is told, heard or ordered before there is somebody to tell it to."""
 
 
 def _excuse(why: BackendLost) -> list[tuple[str, str]]:
@@ -529,8 +587,11 @@ def _quotable(text: str) -> str:
     return "".join(c for c in text if c >= " " and c not in '"\\')[:120]
 
 
-STATES = ("opening", "answering", "talking", "transferring", "closing", "over")
-INPUTS = ("opened", "lost", "finished", "acked", "ended", "hang_up", "asked", "transfer", "returned", "failed")
+STATES = ("new", "preparing", "calling", "opening", "answering", "talking", "transferring", "closing", "over")
+INPUTS = (
+    "came", "ordered", "opened", "lost", "finished", "acked", "connected", "ended",
+    "hang_up", "asked", "transfer", "returned", "failed",
+)  # fmt: skip
 
 
 def _machine() -> Callable[[Call], Inputs]:

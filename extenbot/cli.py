@@ -1,6 +1,6 @@
 """`extenbot`: administration without the browser, on the same database while the service runs.
 
-A running service sees every change within a second. Nothing here imports a reactor.
+A running service sees every change within a second. Nothing but `call place` imports a reactor.
 Mistakes are told on standard error, one line each, and end the command with 1.
 """
 
@@ -43,6 +43,7 @@ _REGISTRANT_OPTIONS = {
     "allowed": "more addresses or networks that may call, such as '10.8.0.0/24 192.0.2.7'",
 }
 
+_CALL_VERBS = ("list", "show", "place")
 _EDITED = (*_BOT_OPTIONS, *_REGISTRANT_OPTIONS, "enabled")
 
 
@@ -123,7 +124,11 @@ def _parser() -> argparse.ArgumentParser:
     function("list", _Office.function_list, "all functions").add_argument("--account", metavar="EMAIL")
     function("remove", _Office.function_remove, "a function").add_argument("function", help="its id or name")
 
-    call = noun("call", "finished calls")
+    call = noun("call", "finished calls, and new ones: extenbot call BOT SIP-URI")
+    placed = call("place", _Office.call_place, "let a bot call somebody at its PBX, and tell what becomes of it")
+    placed.add_argument("bot", help="its id, username or name")
+    placed.add_argument("target", help="a number, or a SIP or tel URI")
+    placed.add_argument("--no-wait", action="store_false", dest="wait", help="do not follow the call to its end")
     listed = call("list", _Office.call_list, "the latest calls")
     listed.add_argument("--bot", help="only of this bot")
     listed.add_argument("--limit", type=int, help="how many (default: 20)")
@@ -297,10 +302,29 @@ class _Office:
 
     # -- calls
 
+    def call_place(self) -> None:
+        from extenbot import control  # with a reactor, unlike all else here
+
+        news: list[str] = []
+
+        def told(words: str) -> None:
+            news.append(words)
+            if not self.given.get("json"):
+                print(words, flush=True)  # noqa: T201
+
+        bot = self._bot(self.given["bot"])
+        self.database.close()
+        call = control.place(self.settings.data, bot.id, self.given["target"], told, wait=self.given.get("wait", True))
+        self.say({"call": call, "news": news}, f"call {call}")
+        if self.given.get("wait", True) and "answered" not in news:
+            raise Mistake("The call was not answered.")
+
     def call_list(self) -> None:
         bot = self.given.get("bot")
         found = self.calls.recent(bot_id=self._bot(bot).id if bot else None, limit=self.given.get("limit", 20))
-        lines = (f"{c.id}  {_date(c.started)}  {c.ended - c.started:6.1f} s  {c.caller}  {c.end_reason}" for c in found)
+        lines = (
+            f"{c.id}  {_date(c.started)}  {c.ended - c.started:6.1f} s  {_other(c)}  {c.end_reason}" for c in found
+        )
         self.say([_call_told(record) for record in found], *lines)
 
     def call_show(self) -> None:
@@ -322,6 +346,10 @@ def _call_told(record: CallRecord) -> dict[str, Any]:
         "transcript": [line._asdict() for line in record.transcript],
         "events": [event._asdict() for event in record.events],
     }
+
+
+def _other(record: CallRecord) -> str:
+    return f"to {record.dialled}" if record.outgoing else record.caller
 
 
 def _date(seconds: float) -> str:
@@ -353,10 +381,20 @@ def _named(description: str) -> str:
         return ""
 
 
+def _spelled_out(arguments: Sequence[str]) -> list[str]:
+    """`call BOT URI` is short for `call place BOT URI`."""
+    words = list(arguments)
+    if "call" in words[:4]:
+        after = words.index("call") + 1
+        if len(words) > after and words[after] not in _CALL_VERBS and not words[after].startswith("-"):
+            words.insert(after, "place")
+    return words
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; the exit code."""
     try:
-        given = vars(_parser().parse_args(arguments))
+        given = vars(_parser().parse_args(_spelled_out(sys.argv[1:] if arguments is None else arguments)))
         office = _Office(load(given.get("config"), os.environ), given)
         try:
             given["run"](office)

@@ -454,6 +454,7 @@ class CallRecord:
     transcript: tuple[Line, ...] = ()
     usage: Json = field(default_factory=dict)
     events: tuple[Event, ...] = ()
+    outgoing: bool = False  # the bot called `dialled`; else `caller` called the bot
 
 
 class Records(Protocol):

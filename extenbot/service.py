@@ -27,7 +27,8 @@ from twisted.python.failure import Failure
 from extenbot import plugins
 from extenbot.call import Surroundings
 from extenbot.console import console
-from extenbot.errors import BackendLost, CannotStart, ToolFailed
+from extenbot.control import Control
+from extenbot.errors import BackendLost, CannotStart, Refused, ToolFailed
 from extenbot.interfaces import (
     Bot,
     CallLog,
@@ -193,6 +194,8 @@ class Extenbot(Service):
             factory = console(settings.console.authorized_keys, settings.data, self._names())
             for endpoint in settings.console.listen:
                 self._listen_tcp(endpoint, factory)
+        if (port := Control(self.place_call).listen(reactor, settings.data)) is not None:
+            self._ports.append(port)
         self.log.info(
             "extenbot is up: SIP on {sip}, pages on {web}",
             sip=[str(endpoint) for endpoint in self.sip.endpoints],
@@ -218,6 +221,17 @@ class Extenbot(Service):
         """Stop everything; fires when nothing of ours is left."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop()) if hasattr(self, "switch") else None
+
+    def place_call(self, bot_id: str, target: str, told: Callable[[str, str], None]) -> str:
+        """Let a bot call a number or URI at its PBX; `told` gets the call's id and "ringing", "answered", "ended: …".
+
+        The id of the call. `Refused` and `Malformed` with words for whoever asked.
+        """
+        bot = self.store.directory.by_id(bot_id)
+        if bot is None:
+            raise Refused(404, "There is no such bot")
+        call = self.switch.place(bot, target, lambda news: told(call.id, news))
+        return call.id
 
     # -- Parts --
 
@@ -290,7 +304,8 @@ class Extenbot(Service):
         def calls() -> list[str]:
             """The calls that are up."""
             return [
-                f"{call.id}  {call.caller.number} → {call.bot.name}  {call.state}  {call.journal.elapsed():.0f} s"
+                f"{call.id}  {call.caller} → {call.dialled if call.outgoing else call.bot.name}  {call.state}"
+                f"  {call.journal.elapsed():.0f} s"
                 for call in self.switch.calls
             ]
 

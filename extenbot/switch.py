@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from twisted.logger import Logger
 
 from extenbot.call import Call, Surroundings
 from extenbot.errors import Refused, Remote
-from extenbot.interfaces import Bot, Directory, Flow, SipTransport
+from extenbot.interfaces import Address, Bot, Directory, Flow, SipTransport
 from extenbot.settings import Limits
 from extenbot.sip.answering import Answering
+from extenbot.sip.authorize import Authorizer
+from extenbot.sip.calling import Calling, CallingListener
 from extenbot.sip.digest import Challenger
 from extenbot.sip.headers import ALLOW, CAPABILITIES, METHODS
 from extenbot.sip.message import Request
@@ -27,7 +30,8 @@ from extenbot.sip.registrants import Registrants
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.session import Means
 from extenbot.sip.transaction import ServerTransaction
-from extenbot.sip.uri import Uri
+from extenbot.sip.uri import Uri, callee
+from extenbot.sip.way import Way
 
 #: request users that mean "the bot that you authenticated as": a word, and digits for PBXs that dial nothing else
 ANY_BOT = frozenset({"openai", "70000000000"})
@@ -147,25 +151,29 @@ class Switch:
         self._admit(bot)
         around, flow = self._around, transaction.flow
         session = Answering(self._means, transaction, contact)
-        host, port = flow.remote
-        peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        session.authorizer = Authorizer(bot.auth_id or bot.username, bot.password, around.tokens)
+        peer = _written(flow.remote)
+        call = Call(bot, around, partial(self._dial, bot), self._over)
         try:
-            call = Call(request, session, bot, around, peer, self._over, registration)
+            call.take(request, session, peer, registration)
         except (Remote, Refused) as error:
             session.refuse(error.code, "", getattr(error, "headers", ()))
             return
         except BaseException:
             session.refuse(500)
             raise
-        self._calls[call.id] = call
-        self._of_bot[bot.id] += 1
+        self._up(call)
         self.log.info(
             "Call {id} from {caller} at {peer} to bot {bot}",
             id=call.id,
-            caller=call.caller.number,
+            caller=call.caller,
             peer=peer,
             bot=bot.username,
         )
+
+    def _up(self, call: Call) -> None:
+        self._calls[call.id] = call
+        self._of_bot[call.bot.id] += 1
 
     def _admit(self, bot: Bot) -> None:
         if not self._open:
@@ -182,6 +190,47 @@ class Switch:
             del self._of_bot[call.bot.id]
         if self._emptied is not None and not self._calls:
             self._emptied()
+
+    # -- Calling out --
+
+    def place(self, bot: Bot, target: str, told: Callable[[str], None]) -> Call:
+        """Let a bot call somebody at its PBX: a number, or a SIP or tel URI. `told` gets the news (`Call.told`).
+
+        `Malformed` for no such thing, `Refused` when the bot has no PBX now or may not have one more call.
+        """
+        _check_enabled(bot)
+        self._admit(bot)
+        way = self._way(bot)
+        uri = callee(target, way.domain)
+        call = Call(bot, self._around, partial(self._dial, bot), self._over)
+        call.place(uri, _written(way.flow.remote), told)
+        self._up(call)
+        self.log.info("Call {id} of bot {bot} to {target}", id=call.id, bot=bot.username, target=str(uri))
+        return call
+
+    def _dial(self, bot: Bot, target: str, sdp: bytes, listener: CallingListener) -> Calling:
+        return Calling(self._means, self._way(bot), target, sdp, listener)
+
+    def _way(self, bot: Bot) -> Way:
+        """To the PBX of a bot, by the registration that it has there or that the PBX has here."""
+        if bot.kind == "registrant":
+            way = self._registrants.way(bot.id)
+            if way is None:
+                raise Refused(480, "The bot is not registered at its PBX")
+            return way
+        binding = self._registrar.best(bot.username)
+        if binding is None:
+            raise Refused(480, "No PBX is registered with the bot's username")
+        contact, flow = Uri.read(binding.contact), binding.flow
+        return Way(
+            flow=flow,
+            routes=binding.path,
+            local=str(Uri.of(bot.username, self._challenger.realm)),
+            contact=str(Uri.of(bot.username, *self._transport.advertised(flow), transport=flow.transport)),
+            domain=str(contact).partition("@")[2] or str(contact).partition(":")[2],
+            username=bot.username,
+            password=bot.password,
+        )
 
     # -- Changes and the end --
 
@@ -201,6 +250,11 @@ class Switch:
             self._emptied = emptied
         else:
             emptied()
+
+
+def _written(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _check_enabled(bot: Bot) -> None:

@@ -484,7 +484,7 @@ class Caller:
         self.username, self.password = username, password
         self.codec, self.kind = codec, {"PCMU": 0, "PCMA": 8}[codec]
         self.uri = f"sip:{user}@bots.example"
-        self.name = f"call-{number}"
+        self.name = self.call_id = f"call-{number}"
         self.address = (PBX[0], PBX[1] + number)
         self.media = (MEDIA[0], MEDIA[1] + 2 * number)
         self.acks = True  # acknowledge a 200
@@ -571,7 +571,7 @@ class Caller:
             f"Via: {via}\r\n"
             f'From: "Anna" <sip:100@{self.address[0]}>;tag={self.own_tag}\r\n'
             f"To: {to or f'<{self.uri}>'}{f';tag={tag}' if tag else ''}\r\n"
-            f"Call-ID: {self.name}\r\n"
+            f"Call-ID: {self.call_id}\r\n"
             f"CSeq: {self._number} {method}\r\n"
             f"Contact: <sip:pbx@{self.address[0]}:{self.address[1]}>\r\n"
             f"{authorization}{headers}{kind}"
@@ -580,6 +580,34 @@ class Caller:
         if method in ("INVITE", "REGISTER"):
             self._asking = data
         self.world.deliver(data, self.address)
+
+    # -- SIP, called by the service
+
+    def ring(self, code: int = 180, words: str = "Ringing", sdp: bytes = b"") -> None:
+        """Tell the service that its call rings, or more."""
+        self._reply(code, words, sdp)
+
+    def pick_up(self, sdp: bytes | None = None) -> None:
+        """Answer the service's call."""
+        [invite] = self.asked("INVITE")[-1:]
+        self.tag, self.call_id = invite.from_.tag, invite.call_id
+        self.target = (invite.first("contact") or "").strip("<>")
+        self._learn(invite.body)
+        self._reply(200, "OK", offer(f"{self.kind} 101", address=self.media) if sdp is None else sdp)
+
+    def decline(self, code: int, words: str, headers: str = "") -> None:
+        """Do not take the service's call."""
+        self._reply(code, words, headers=headers)
+
+    def _reply(self, code: int, words: str, sdp: bytes = b"", headers: str = "") -> None:
+        [invite] = self.asked("INVITE")[-1:]
+        lines = [f"SIP/2.0 {code} {words}"]
+        lines += [f"{name}: {invite.first(name)}" for name in ("via", "from", "call-id", "cseq")]
+        lines += [f"To: {invite.first('to')};tag={self.own_tag}"]
+        lines += [f"Contact: <sip:pbx@{self.address[0]}:{self.address[1]}>"]
+        lines += ["Content-Type: application/sdp"] if sdp else []
+        head = "\r\n".join([*lines, f"{headers}Content-Length: {len(sdp)}"])
+        self.world.deliver(f"{head}\r\n\r\n".encode() + sdp, self.address)
 
     def receive(self, data: bytes) -> None:
         """A SIP message of the service."""
@@ -621,7 +649,7 @@ class Caller:
 
     def _asked(self, request: Request) -> None:
         self.requests.append(request)
-        if not self.yields:
+        if not self.yields or request.method in ("INVITE", "ACK"):
             return
         code, words = (202, "Accepted") if request.method == "REFER" else (200, "OK")
         lines = [f"SIP/2.0 {code} {words}"]

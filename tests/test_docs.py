@@ -80,7 +80,7 @@ class Documentation(SynchronousTestCase):
         known, named = verbs(), set()
         for name, text in texts():
             for command in commands(text):
-                words = " ".join(command.split()[:2])
+                words = " ".join(cli._spelled_out(command.split())[:2])
                 self.assertIn(words, known, name)
                 named.add(words)
                 options = known[words]._option_string_actions

@@ -13,14 +13,14 @@ ROOT = Path(__file__).parent.parent / "extenbot"
 ROWS = (
     {"errors", "interfaces", "settings", "tasks"},
     {"sip", "media", "ai"},
-    {"switch", "call"},
+    {"switch", "call", "journal"},
     {"net", "store", "web", "sandbox"},
     {"plugins"},
-    {"service", "console", "cli"},
+    {"service", "console", "control", "cli"},
     {"tap"},
 )
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-PURE = {"sip", "media", "ai", "switch", "call"}
+PURE = {"sip", "media", "ai", "switch", "call", "journal"}
 IMPURE = {"socket", "ssl", "threading", "time", "random", "secrets", "os", "pathlib", "subprocess", "select"}
 
 

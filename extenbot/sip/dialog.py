@@ -8,7 +8,7 @@ from __future__ import annotations
 from extenbot.errors import Malformed, Refused
 from extenbot.sip import grammar
 from extenbot.sip.headers import NameAddr, name_addr
-from extenbot.sip.message import Message, Request, Response
+from extenbot.sip.message import Message, Request, Response, renumbered
 from extenbot.sip.uri import Uri
 
 
@@ -91,6 +91,11 @@ class Dialog:
     def acknowledgement(self, number: int) -> Request:
         """The ACK of a 2xx for our INVITE with this CSeq (RFC 3261 13.2.2.4)."""
         return self._request("ACK", number)
+
+    def again(self, request: Request) -> Request:
+        """A request of ours as the next one, because it was not taken as it is."""
+        self.local_cseq += 1
+        return renumbered(request, self.local_cseq)
 
     def _request(self, method: str, number: int) -> Request:
         routes = [str(route) for route in self.routes]

@@ -116,6 +116,12 @@ def strongest(challenges: Iterable[str]) -> str:
     return met[max(met)]
 
 
+def scope(value: str) -> tuple[str, str]:
+    """Realm and nonce of a challenge or of credentials; empty ones when it is no Digest."""
+    fields = _fields(value) or {}
+    return fields.get("realm", ""), fields.get("nonce", "")
+
+
 def is_stale(challenge: str) -> bool:
     """Whether only the nonce was too old, not the password wrong (RFC 7616 3.3)."""
     return ((_fields(challenge) or {}).get("stale") or "").lower() == "true"

@@ -297,6 +297,15 @@ def answer(
     return response
 
 
+def renumbered(request: Request, number: int) -> Request:
+    """The same request under another CSeq."""
+    again = Request(request.method, request.uri)
+    again.encoding, again.body = request.encoding, request.body
+    again.headers = {name: list(values) for name, values in request.headers.items()}
+    again.set("cseq", f"{number} {request.method}")
+    return again
+
+
 def give_tag(response: Response, tag: str) -> None:
     """Add our tag to To, unless it has one (RFC 3261 8.2.6.2)."""
     value = response.first("to") or ""

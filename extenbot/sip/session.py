@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from extenbot.errors import Malformed, Misuse, Refused
 from extenbot.interfaces import Flow, Tokens
 from extenbot.sip import grammar
+from extenbot.sip.authorize import CHALLENGED, MOST_TRIES, Authorizer, ask
 from extenbot.sip.bodies import SDP, offered, pressed
 from extenbot.sip.dialog import Dialog
 from extenbot.sip.headers import ALLOW, CAPABILITIES, EXTENSIONS, METHODS, SUPPORTED
@@ -101,6 +102,7 @@ class Session:
     def __init__(self, means: Means, dialog: Dialog, flow: Flow, seen_as: str, contact: str) -> None:
         """`flow` leads to the other side, who calls its host `seen_as` itself; `contact` is our own URI."""
         self.listener: SessionListener | None = None
+        self.authorizer: Authorizer | None = None  # who has credentials for requests of ours
         self.dialog = dialog
         self.flow = flow
         self._means = means
@@ -351,7 +353,14 @@ class Session:
         self._ask(request, lambda _response: self._end())
 
     def _ask(self, request: Request, answered: Callable[[Response], None]) -> None:
-        self._means.transactions.request(request, self._toward(), answered)
+        ask(self._means.transactions, request, self._toward(), answered, self.authorizer, self._renewed)
+
+    def _renewed(self, request: Request) -> Request:
+        """A request that was challenged, once more."""
+        again = self.dialog.again(request)
+        if request.method == "REFER":
+            self._transfers.repeated(request.cseq.number, again.cseq.number)
+        return again
 
     def _toward(self) -> Flow:
         """The way of our own requests."""
@@ -372,11 +381,14 @@ class Session:
         else:
             self._send_reinvite(request)
 
-    def _send_reinvite(self, request: Request) -> None:
+    def _send_reinvite(self, request: Request, tries: int = MOST_TRIES) -> None:
         """RFC 3261 14.1."""
         request.set("supported", _UNREMARKABLE)
         request.set("content-type", SDP)
         request.body = self._described
+        authorizer = self.authorizer
+        if authorizer:
+            authorizer.authorize(request)
         again: Callable[[], None] | None = None
 
         def responded(response: Response, _flow: Flow) -> None:
@@ -388,6 +400,15 @@ class Session:
                 again = self._means.transactions.acknowledge(
                     self.dialog.acknowledgement(request.cseq.number), self._toward()
                 )
+            elif (
+                response.code in CHALLENGED
+                and authorizer
+                and tries > 1
+                and not self.over
+                and authorizer.challenged(request, response)
+            ):
+                self._send_reinvite(self.dialog.again(request), tries - 1)
+                return
             if response.code >= 200:
                 self._refreshed(request, response)
 
@@ -427,12 +448,11 @@ class Session:
         request = self.dialog.request("REFER")
         for name, value in (("Refer-To", f"<{uri}>"), ("Referred-By", referrer), self._contact, ALLOW, SUPPORTED):
             request.set(name, value)
-        number = self.dialog.local_cseq
-        self._transfers.asked(number)
-        self._ask(request, lambda response: self._refer_answered(number, response))
+        self._transfers.asked(self.dialog.local_cseq)
+        self._ask(request, self._refer_answered)
 
-    def _refer_answered(self, number: int, response: Response) -> None:
-        self._transfers.answered(number, response)
+    def _refer_answered(self, response: Response) -> None:
+        self._transfers.answered(response.cseq.number, response)
         if response.code in (408, 481) and not self.over:
             self._lost()
 
@@ -484,9 +504,10 @@ class Sessions:
             raise Malformed("There is more than one call to replace")
         call_id, *parameters = grammar.pieces(values[0], ";")
         tags = grammar.params(";".join(parameters))
-        if not call_id or not tags.get("to-tag") or not tags.get("from-tag"):
+        to_tag, from_tag = tags.get("to-tag"), tags.get("from-tag")
+        if not call_id or not to_tag or not from_tag:
             raise Malformed("Replaces does not name a call")
-        session = self._sessions.get((call_id, tags["to-tag"] or "", tags["from-tag"] or ""))
+        session = self._sessions.get((call_id, to_tag, from_tag))
         if session is None:
             raise Refused(481, "There is no such call to replace")
         if session.over:

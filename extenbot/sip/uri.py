@@ -13,6 +13,8 @@ from twisted.protocols import sip
 from extenbot.errors import Malformed
 from extenbot.sip import grammar
 
+_NUMBER = re.compile(r"[+*#0-9A-Za-z][-+*#.()0-9A-Za-z_]*")
+_DIALLED = re.compile(r"[+*#0-9(][*#0-9() -]*")  # a number as people write it
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _BARRED = re.compile(r'[\x00-\x20<>"\x7f]')
 _USER_SAFE = "-_.!~*'()&=+$,;?/"  # RFC 3261 25.1 unreserved and user-unreserved
@@ -127,3 +129,30 @@ class Uri(sip.URL):
         if any((name in mine) != (name in theirs) for name in _MATTER):
             return False
         return all((mine[name] or "").lower() == (theirs[name] or "").lower() for name in mine.keys() & theirs.keys())
+
+
+def callee(target: str, domain: str) -> Uri:
+    """Whom a person means: a sip or sips URI, or a tel URI or bare number at `domain` (host[:port][;parameters]).
+
+    `Malformed` with a sentence for anything else.
+    """
+    target = target.strip(" ")
+    if _NUMBER.fullmatch(target) or _DIALLED.fullmatch(target):
+        number = re.sub(r"[() -]", "", target) if _DIALLED.fullmatch(target) else target
+    elif (uri := _proper(target)).scheme in ("sip", "sips"):
+        return uri
+    elif uri.scheme == "tel":
+        number = re.sub(r"[-.()]", "", uri.user)  # RFC 3966 5.1.1
+    else:
+        raise Malformed("Only a SIP address or a number can be called")
+    if not _NUMBER.fullmatch(number):
+        raise Malformed("There is no number to call")
+    at = Uri.read("sip:" + domain)
+    return Uri(at.host, quote(number, safe=_USER_SAFE), None, at.port, params=at.params)
+
+
+def _proper(target: str) -> Uri:
+    try:
+        return Uri.read(target)
+    except Malformed as error:
+        raise Malformed("That is neither a SIP address nor a number to call") from error

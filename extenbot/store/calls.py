@@ -27,7 +27,7 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _record(row: Row[Any], transcript: tuple[Line, ...] = (), events: tuple[Event, ...] = ()) -> CallRecord:
-    plain = {name: getattr(row, name) for name in _PLAIN}
+    plain = {name: getattr(row, name) for name in _PLAIN} | {"outgoing": bool(row.outgoing)}
     return CallRecord(**plain, usage=json.loads(row.usage), transcript=transcript, events=events)
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.types import TypeEngine
@@ -176,6 +177,7 @@ calls = Table(
     _column("packets_lost", BigInteger),
     _column("jitter_ms", Double),
     _column("usage", Text),
+    _column("outgoing", Boolean, server_default=false()),
     Index("calls_account", "account_id", "started"),
     Index("calls_bot", "bot_id", "started"),
 )

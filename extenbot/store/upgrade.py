@@ -15,6 +15,7 @@ STEPS: Mapping[int, tuple[str, ...]] = {
     1: (
         "alter table bots add column trusted text not null default ''",
         "alter table bindings add column path text not null default ''",
+        "alter table calls add column outgoing boolean not null default false",
     ),
 }
 """What leads from each version to the next, for SQLite and PostgreSQL alike."""
