@@ -168,6 +168,7 @@ class Call:
         self._offer: sdp.Offer | None = None  # theirs; without it ours stands
         self._agreed = OURS
         self._described = b""  # our last description
+        self._secret = b""  # what our SRTP keys are made of
         self._part: Callable[[], None] = _nothing  # takes leave of the other side
         self._call_id = ""
         self._inputs = _build(self)
@@ -185,9 +186,10 @@ class Call:
         self._call_id = session.call_id
         self._part = session.bye
         body = offered(request)
+        self._secret = self._new_secret(session)
         if body:
             self._offer = sdp.read_offer(body)
-            self._agreed = sdp.agree(self._offer)
+            self._agreed = sdp.agree(self._offer, secret=self._secret)
         came = {"registration": registration} if registration else {}
         self.journal.happened("invited", caller=self.caller, dialled=self.dialled, peer=peer, **came)
         with self._opening():
@@ -207,6 +209,10 @@ class Call:
         with self._opening():
             pass
         self._inputs.ordered()
+
+    def _new_secret(self, session: Session) -> bytes:
+        """Only where the signalling is encrypted may the audio be: its keys stand there (RFC 4568 7)."""
+        return self._around.tokens.bits(256).to_bytes(32) if session.flow.transport == "TLS" else b""
 
     @contextmanager
     def _opening(self) -> Iterator[None]:
@@ -284,6 +290,7 @@ class Call:
         """Whom we called has taken the call."""
         self._session, self._call_id, self._part = session, session.call_id, session.bye
         session.listener = self
+        self._secret = self._new_secret(session)
         self._inputs.connected(body)
 
     def failed(self, code: int, words: str) -> None:
@@ -297,7 +304,7 @@ class Call:
         """A re-INVITE or UPDATE: media moves, or the caller is put on hold. Returns our answer."""
         if body:
             offer = sdp.read_offer(body)
-            self._move(sdp.agree(offer, self._agreed.codec))
+            self._move(sdp.agree(offer, self._agreed.codec, self._secret))
             self._offer = offer
         # Without an offer of theirs this is ours, and who is on hold may be taken off it (RFC 6337 5.3).
         agreed = self._agreed if body else replace(self._agreed, direction="sendrecv")
@@ -371,7 +378,7 @@ class Call:
     def _take_answer(self, body: bytes) -> bool:
         """The offer was ours, the ACK brings the answer; one of no use ends the call (RFC 3261 13.2.1, 14.2)."""
         try:
-            self._move(sdp.read_answer(body, self._agreed.codec))
+            self._move(sdp.read_answer(body, self._agreed.codec, self._secret))
         except (Malformed, Refused) as error:
             self.journal.happened("answer.unusable", words=str(error))
             self._inputs.hang_up("the PBX answered our offer with nothing of use")

@@ -370,8 +370,8 @@ class Descriptions(Case):
         )
 
     def test_encrypted(self) -> None:
-        """SRTP: 488 with a Warning."""
-        self.refused(offer(protocol="RTP/SAVP"), 488, '302 extenbot "Incompatible transport protocol"')
+        """SRTP, but the signalling is not encrypted: 488 with a Warning."""
+        self.refused(offer(protocol="RTP/SAVP"), 488, '302 extenbot "TLS is needed for SRTP"')
 
     def test_no_audio(self) -> None:
         """A fax only: 488 with a Warning."""

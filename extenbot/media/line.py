@@ -17,7 +17,7 @@ from typing import Any
 
 from extenbot.errors import Malformed
 from extenbot.interfaces import Address, RtpPort, Tokens
-from extenbot.media import dtmf, g711, rtcp, rtp
+from extenbot.media import dtmf, g711, rtcp, rtp, srtp
 from extenbot.media.jitter import JitterBuffer
 from extenbot.media.latch import Latch
 from extenbot.media.pacer import Pacer
@@ -31,6 +31,8 @@ CALLER_MS = 20
 
 LONGEST = 200 * g711.PER_MS
 """No phone puts more audio into one packet."""
+
+_NO_AUDIO = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +74,16 @@ class Line:
         self.heard = heard
         self._digit = digit
         self._voice = voice
-        self._ssrc = tokens.bits(32)
-        self._sequence = tokens.bits(16)
+        self._tokens = tokens
+        self._begin_ours()
         self._timestamp = tokens.bits(32)
         self._name = tokens.text(16)
         self._jitter = JitterBuffer(voice)
         self._keys = dtmf.Keys()
         self._port: RtpPort | None = None
         self._leave: Callable[[], None] | None = None
+        self._srtp: srtp.Srtp | None = None  # of this call, in use or not
+        self._secure: srtp.Srtp | None = None  # in use
         self._talking = False
         self._sent = self._octets = self._ignored = 0
         self._reception: rtcp.Reception | None = None
@@ -153,12 +157,30 @@ class Line:
         self._ptime = agreed.ptime
         self._frame = agreed.ptime * g711.PER_MS
         self._silence = g711.SILENCE[agreed.codec] * self._frame
+        if agreed.crypto is not None:
+            self._secure = self._keyed(agreed.crypto)
+        elif agreed.remote is not None:
+            self._secure = None
         self._live = not agreed.held
         self._taking = agreed.direction == "sendrecv"
         self._due = 0  # ms of the caller's audio that the model has not been given yet
         if not self._taking:
             self._jitter.clear()
             self._talking = False
+
+    def _keyed(self, crypto: srtp.Crypto) -> srtp.Srtp:
+        """The streams under these keys; ours begins anew with a key of ours, so that its counter is zero for all."""
+        if self._srtp is None:
+            self._srtp = srtp.Srtp(crypto)
+            if self._sent:
+                self._begin_ours()
+        elif self._srtp.renew(crypto, 0 if self._reception is None else self._reception.highest >> 16):
+            self._begin_ours()
+        return self._srtp
+
+    def _begin_ours(self) -> None:
+        self._ssrc = self._tokens.bits(32)
+        self._sequence = self._tokens.bits(15)  # far from its end (RFC 3711 3.3.1)
 
     # -- The tick: one packet out, 20 ms to the model -------------------------------------
 
@@ -183,7 +205,8 @@ class Line:
                     second |= rtp.MARKER
                 if self._outward is not None:
                     audio = audio.translate(self._outward)
-            port.send(rtp.HEADER.pack(rtp.VERSION, second, self._sequence, self._timestamp, self._ssrc) + audio, target)
+            data = rtp.HEADER.pack(rtp.VERSION, second, self._sequence, self._timestamp, self._ssrc) + audio
+            port.send(data if self._secure is None else self._secure.protect(data), target)
             self._sequence = (self._sequence + 1) & 0xFFFF
             self._sent += 1
             self._octets += self._frame
@@ -202,23 +225,29 @@ class Line:
 
     def received(self, data: bytes, source: Address, at: float) -> None:
         """A datagram on the RTP port; `at` is when it came there."""
-        if rtp.is_control(data):
+        if len(data) > 1 and 192 <= data[1] <= 223:  # `rtp.is_control`, without the price of a call
             self._read_control(data, source)
             return
+        secure = self._secure
+        if secure is not None:
+            data = secure.unprotect(data) or b""
         try:
             packet = rtp.read(data)
         except Malformed:
             self._ignored += 1
             return
         kind, _, sequence, timestamp, ssrc, payload = packet
-        audio = kind in self._laws and len(payload) <= LONGEST
+        law = self._laws.get(kind, _NO_AUDIO)
+        audio = law is not _NO_AUDIO and len(payload) <= LONGEST
         event = not audio and self._is_event(kind, payload)
         if not (audio or event or kind == rtp.COMFORT_NOISE):
             self._ignored += 1
             return
         now: float = self._clock.seconds()
         latch = self._latch
-        if source != latch.source and not latch.admits(source, ssrc, sequence, timestamp, now):
+        if source != latch.source and not latch.admits(
+            source, ssrc, sequence, timestamp, now, authentic=secure is not None
+        ):
             self._ignored += 1
             return
         self.last_received = latch.heard_at = now
@@ -230,7 +259,6 @@ class Line:
             return
         if audio:
             reception.time(timestamp, at)
-            law = self._laws[kind]
             self._jitter.put(sequence, timestamp, payload if law is None else payload.translate(law))
             return
         self._jitter.put(sequence, timestamp, b"")
@@ -244,6 +272,8 @@ class Line:
 
     def _read_control(self, data: bytes, source: Address) -> bool:
         peer = self._latch.target
+        if self._secure is not None:
+            data = self._secure.unprotect_control(data) or b""
         try:
             packets = rtcp.read(data) if peer is not None and source[0] == peer[0] else []
         except Malformed:
@@ -291,6 +321,8 @@ class Line:
         blocks = () if self._reception is None else (self._reception.block(last_report, now - at),)
         report = rtcp.Report(self._ssrc, sent if self._sent else None, blocks)
         data = rtcp.write(report, self._name, goodbye=goodbye)
+        if self._secure is not None:
+            data = self._secure.protect_control(data)
         if self._agreed.rtcp_mux:
             port.send(data, to)
         else:

@@ -1,7 +1,9 @@
 """Session descriptions: read an offer, agree on one G.711 stream, write the answer (RFC 8866, RFC 3264).
 
-Agreed is one audio stream over plain RTP, PCMU or PCMA in the offer's order, with
-telephone-event at the offer's payload type. Every other media line is answered with port 0.
+Agreed is one audio stream, PCMU or PCMA in the offer's order, with telephone-event at the offer's payload type. Every
+other media line is answered with port 0. It is plain RTP (a phone for which SRTP is optional may add `a=crypto` to such
+a line: it is passed over), or SRTP with keys by `a=crypto` (RFC 4568), which is only taken when the signalling is
+encrypted too, as the keys would be readable otherwise (RFC 4568 7.1.1, 10.1).
 Hold is a direction here (RFC 3264 8.4); what a held line does is decided in `line`.
 """
 
@@ -13,12 +15,14 @@ from dataclasses import dataclass
 
 from extenbot.errors import Malformed, Refused
 from extenbot.interfaces import Address
+from extenbot.media import srtp
 
 LARGEST = 65535
 STATIC = {"0": "PCMU", "8": "PCMA"}
 _STATIC_TYPES = {name: int(kind) for kind, name in STATIC.items()}
 FORMATS = {"PCMU": "audio/pcmu", "PCMA": "audio/pcma"}
-PROTOCOLS = frozenset({"RTP/AVP", "RTP/AVPF"})
+PLAIN = frozenset({"RTP/AVP", "RTP/AVPF"})
+ENCRYPTED = frozenset({"RTP/SAVP", "RTP/SAVPF"})
 PACKET_TIMES = (10, 20, 30, 40, 50, 60)
 EVENT_TYPE = 101
 """The payload type we offer for telephone-event; PBXs expect this one."""
@@ -68,6 +72,8 @@ class Agreed:
     remote_control: Address | None  # the same for RTCP
     direction: str  # "sendrecv", "recvonly", "sendonly" or "inactive"
     rtcp_mux: bool
+    crypto: srtp.Crypto | None = None  # of SRTP
+    place: int = 0  # of its m= line in the offer
 
     @property
     def held(self) -> bool:
@@ -144,22 +150,25 @@ def _number(text: str, most: int) -> int:
 # -- Agreeing ---------------------------------------------------------------------------
 
 
-def agree(offer: Offer, only: str = "") -> Agreed:
+def agree(offer: Offer, only: str = "", secret: bytes = b"") -> Agreed:
     """What we make of an offer; `only` names the codec in use, which is kept when it is offered at all.
 
-    `Refused` 488 with a Warning (RFC 3261 20.43) when there is no audio line, none over plain RTP, or no G.711 in it.
+    `secret` is 32 random bytes, the same for the whole call, from which our keys for SRTP are made; empty when the
+    signalling is not encrypted. `Refused` 488 with a Warning (RFC 3261 20.43) when there is no audio line, none over a
+    transport of ours, or no G.711 in it.
     Audio that is switched off (port 0) in the middle of a call is a hold: it may be switched on again.
     """
-    media = _chosen(offer)
-    if media is None and only and _off(offer) is not None:
-        return Agreed(only, _STATIC_TYPES[only], FORMATS[only], None, 20, None, None, "inactive", False)
-    if media is None:
-        audio = [media for media in offer.media if media.kind == "audio" and media.port]
-        raise (
-            _not_acceptable(302, "Incompatible transport protocol")
-            if audio
-            else _not_acceptable(304, "Media type not available")
-        )
+    place, crypto = _chosen(offer, secret)
+    if place is None and only and (off := _off(offer)) is not None:
+        return Agreed(only, _STATIC_TYPES[only], FORMATS[only], None, 20, None, None, "inactive", False, place=off)
+    if place is None:
+        protocols = [media.protocol for media in offer.media if media.kind == "audio" and media.port]
+        if not protocols:
+            raise _not_acceptable(304, "Media type not available")
+        if ENCRYPTED.isdisjoint(protocols):
+            raise _not_acceptable(302, "Incompatible transport protocol")
+        raise _not_acceptable(302, "No a=crypto line that we can use" if secret else "TLS is needed for SRTP")
+    media = offer.media[place]
     types = _types(media)
     laws = [(name, kind) for kind, (name, rate) in types.items() if name in FORMATS and rate == 8000]
     codec, payload_type = next((law for law in laws if law[0] == only), laws[0] if laws else ("", 0))
@@ -181,6 +190,8 @@ def agree(offer: Offer, only: str = "") -> Agreed:
         remote_control=remote if mux else _control(media),
         direction=direction,
         rtcp_mux=mux,
+        crypto=crypto,
+        place=place,
     )
 
 
@@ -188,18 +199,26 @@ def _not_acceptable(code: int, words: str) -> Refused:
     return Refused(488, "Not Acceptable Here", [("Warning", f'{code} extenbot "{words}"')])
 
 
-def _chosen(offer: Offer) -> Media | None:
-    """The first audio line over plain RTP."""
-    usable = (media for media in offer.media if media.kind == "audio" and media.port and media.protocol in PROTOCOLS)
-    return next(usable, None)
+def _chosen(offer: Offer, secret: bytes) -> tuple[int | None, srtp.Crypto | None]:
+    """The place of the first audio line over plain RTP, or over SRTP with a key that we can use."""
+    for place, media in enumerate(offer.media):
+        if media.kind != "audio" or not media.port:
+            continue
+        if media.protocol in PLAIN:
+            return place, None
+        if media.protocol in ENCRYPTED and secret:
+            for value in media.values("crypto"):  # in the order of their preference (RFC 4568 5.1.2)
+                if (crypto := srtp.read(value, secret)) is not None:
+                    return place, crypto
+    return None, None
 
 
-def _off(offer: Offer) -> Media | None:
-    """The first audio line over plain RTP when every audio line is switched off."""
-    audio = [media for media in offer.media if media.kind == "audio"]
-    if any(media.port for media in audio):
+def _off(offer: Offer) -> int | None:
+    """The place of the first audio line when every audio line is switched off."""
+    audio = [(place, media) for place, media in enumerate(offer.media) if media.kind == "audio"]
+    if any(media.port for _, media in audio):
         return None
-    return next((media for media in audio if media.protocol in PROTOCOLS), None)
+    return next((place for place, media in audio if media.protocol in PLAIN | ENCRYPTED), None)
 
 
 def _types(media: Media) -> dict[int, tuple[str, int]]:
@@ -264,14 +283,13 @@ def _address(host: str, port: int) -> Address | None:
 
 def write_answer(offer: Offer, agreed: Agreed, address: Address, session_id: int, version: int) -> bytes:
     """The answer that makes `agreed` true: each m= line of the offer in its place (RFC 3264 6)."""
-    # Both ways again, of a line that is off: then this is no answer but our offer on the lines there are.
-    chosen = _off(offer) if agreed.direction == "sendrecv" and _off(offer) else _chosen(offer)
     lines = _head(address, session_id, version, offer.time)
-    for media in offer.media:
-        if media is chosen:
+    for place, media in enumerate(offer.media):
+        # Both ways of a line that is off: then this is no answer but our offer, on the lines there are.
+        if place == agreed.place and (media.port or agreed.direction == "sendrecv"):
             lines += _audio(
                 address, media.protocol, {agreed.payload_type: agreed.codec}, agreed.event_type, agreed.ptime,
-                agreed.direction, agreed.rtcp_mux,
+                agreed.direction, agreed.rtcp_mux, agreed.crypto,
             )  # fmt: skip
         else:
             lines.append(f"m={media.kind} 0 {media.protocol} {' '.join(media.formats)}")
@@ -291,9 +309,9 @@ def write_offer(address: Address, session_id: int, version: int, agreed: Agreed 
     )
 
 
-def read_answer(sdp: bytes, only: str = "") -> Agreed:
+def read_answer(sdp: bytes, only: str = "", secret: bytes = b"") -> Agreed:
     """What the other side made of our offer; `Malformed`, or `Refused` 488 when it took none of it."""
-    return agree(read_offer(sdp), only)
+    return agree(read_offer(sdp), only, secret)
 
 
 def _head(address: Address, session_id: int, version: int, time: str) -> list[str]:
@@ -302,13 +320,16 @@ def _head(address: Address, session_id: int, version: int, time: str) -> list[st
 
 
 def _audio(
-    address: Address, protocol: str, codecs: dict[int, str], event: int | None, ptime: int, direction: str, mux: bool
-) -> list[str]:
+    address: Address, protocol: str, codecs: dict[int, str], event: int | None, ptime: int, direction: str, mux: bool,
+    crypto: srtp.Crypto | None = None,
+) -> list[str]:  # fmt: skip
     kinds = [*codecs, *([] if event is None else [event])]
     lines = [f"m=audio {address[1]} {protocol} {' '.join(map(str, kinds))}"]
     lines += [f"a=rtpmap:{kind} {codec}/8000" for kind, codec in codecs.items()]
     if event is not None:
         lines += [f"a=rtpmap:{event} telephone-event/8000", f"a=fmtp:{event} 0-15"]
+    if crypto is not None:
+        lines.append(srtp.write(crypto))
     lines += [f"a=ptime:{ptime}", f"a={direction}"]
     return [*lines, "a=rtcp-mux"] if mux else lines
 

@@ -77,6 +77,8 @@ a=ptime:20
 m=video 0 RTP/AVP 96
 """
 US = ("198.51.100.1", 10000)
+SHA1_80 = "AES_CM_128_HMAC_SHA1_80 inline:NzB4d1BINUAvLEw6UzF3WSJ+PSdFcGdUJShpX1Zj"
+SECRET = bytes(range(32))
 
 
 def offer(*media: str, session: str = "c=IN IP4 192.0.2.1") -> sdp.Offer:
@@ -173,9 +175,57 @@ class Agreement(SynchronousTestCase):
         self.assertIn("305", self.refusal(them))
 
     def test_encrypted_only(self) -> None:
-        """SAVP alone is refused by its transport."""
-        them = offer("m=audio 4000 RTP/SAVP 0", "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:abc")
-        self.assertEqual(self.refusal(them), '302 extenbot "Incompatible transport protocol"')
+        """SAVP alone is refused by its transport when its keys came over an open one."""
+        them = offer("m=audio 4000 RTP/SAVP 0", f"a=crypto:1 {SHA1_80}")
+        self.assertEqual(self.refusal(them), '302 extenbot "TLS is needed for SRTP"')
+        dtls = offer("m=audio 4000 UDP/TLS/RTP/SAVP 0")
+        self.assertEqual(self.refusal(dtls), '302 extenbot "Incompatible transport protocol"')
+
+    def test_encrypted(self) -> None:
+        """Over TLS, SAVP and SAVPF are taken with the first a=crypto line that we know, and answered with our key."""
+        for protocol in ("RTP/SAVP", "RTP/SAVPF"):
+            them = offer(
+                f"m=audio 4000 {protocol} 0", "a=crypto:1 F8_128_HMAC_SHA1_80 inline:x", f"a=crypto:7 {SHA1_80}"
+            )
+            agreed = sdp.agree(them, "", SECRET)
+            assert agreed.crypto is not None
+            self.assertEqual((agreed.crypto.tag, agreed.crypto.suite), (7, "AES_CM_128_HMAC_SHA1_80"))
+            answer = sdp.write_answer(them, agreed, US, 1, 1)
+            self.assertIn(f"m=audio 10000 {protocol} 0", lines(answer))
+            [line] = [line for line in lines(answer) if "crypto" in line]
+            self.assertRegex(line, r"^a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:[A-Za-z0-9+/]{40}$")
+            read = sdp.read_answer(answer, "", b"other secret" * 3).crypto
+            assert read is not None
+            self.assertEqual(read.theirs, agreed.crypto.ours)
+            self.assertNotEqual(read.theirs, agreed.crypto.theirs)
+            self.assertNotIn("ours", repr(agreed))
+
+    def test_encrypted_without_a_key(self) -> None:
+        """SAVP without a key that we can use is refused by its transport."""
+        for crypto in ((), ("a=crypto:1 F8_128_HMAC_SHA1_80 inline:x",), (f"a=crypto:1 {SHA1_80}|2^20|1:4",)):
+            them = offer("m=audio 4000 RTP/SAVP 0", *crypto)
+            refused = self.assertRaises(Refused, sdp.agree, them, "", SECRET)
+            self.assertIn("No a=crypto line that we can use", str(refused.headers))
+
+    def test_optionally_encrypted(self) -> None:
+        """A phone that adds a key to a plain line is answered in plain, also over TLS."""
+        them = offer("m=audio 4000 RTP/AVP 0", f"a=crypto:1 {SHA1_80}")
+        for secret in (b"", SECRET):
+            agreed = sdp.agree(them, "", secret)
+            self.assertIsNone(agreed.crypto)
+            self.assertNotIn(b"crypto", sdp.write_answer(them, agreed, US, 1, 1))
+
+    def test_both(self) -> None:
+        """Of an encrypted and a plain line the one that stands first is taken (RFC 3264 6)."""
+        pair = ["m=audio 4000 RTP/SAVP 0\r\na=crypto:1 " + SHA1_80, "m=audio 4002 RTP/AVP 0"]
+        for order, wanted in ((pair, 4000), (pair[::-1], 4002)):
+            agreed = sdp.agree(offer(*order), "", SECRET)
+            assert agreed.remote is not None
+            self.assertEqual((agreed.remote[1], agreed.crypto is not None), (wanted, wanted == 4000))
+            ports = [
+                line.split()[1] for line in lines(sdp.write_answer(offer(*order), agreed, US, 1, 1)) if line[0] == "m"
+            ]
+            self.assertEqual(ports, ["10000", "0"])
 
     def test_no_audio(self) -> None:
         """A call of video only, or with its audio switched off, is refused by its media."""
@@ -266,7 +316,7 @@ class Agreement(SynchronousTestCase):
         ours = lines(sdp.write_answer(them, replace(agreed, direction="sendrecv"), US, 1, 1))
         self.assertIn("m=audio 10000 RTP/AVP 8", ours)
         self.assertEqual(ours[-1], "m=video 0 RTP/AVP 96")
-        self.refusal(offer("m=audio 0 RTP/SAVP 0"), "PCMU")
+        self.refusal(offer("m=audio 0 UDP/TLS/RTP/SAVP 0"), "PCMU")
         self.refusal(offer("m=video 0 RTP/AVP 96"), "PCMU")
 
     def test_addresses(self) -> None:
