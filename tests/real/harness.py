@@ -197,7 +197,7 @@ class Baresip:
         six = ":" in host
         control, listen = free_port(host=host), f"[{host}]" if six else host
         modules = "\n".join(
-            f"module {name}.so" for name in ("stdio", "g711", "aufile", "ausine", "uuid", "sndfile", "aubridge")
+            f"module {name}.so" for name in ("stdio", "g711", "aufile", "ausine", "uuid", "sndfile", "aubridge", "srtp")
         )
         (self.folder / "config").write_text(
             f"""sip_listen {listen}:{free_port(socket.SOCK_DGRAM, host)}
