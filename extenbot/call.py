@@ -220,11 +220,11 @@ class Call:
         order, around = self._order(), self._around
         with ExitStack() as undo:
             undo.callback(self._inputs.failed)
-            host = self.peer.rpartition(":")[0].strip("[]")
+            self._host = host = self.peer.rpartition(":")[0].strip("[]")
             self._line = Line(
                 around.clock, around.pacer, around.tokens, self._agreed, self._agreed.codec, host, _nothing, self._digit
             )
-            self._port = around.ports.open(self._line, host)
+            self._port = around.ports.open(self._line, self._toward(self._agreed))
             undo.callback(self._port.close)
             try:
                 self._voice = around.open_voice(order, self._line.playout, self, self.journal)
@@ -304,7 +304,11 @@ class Call:
         """A re-INVITE or UPDATE: media moves, or the caller is put on hold. Returns our answer."""
         if body:
             offer = sdp.read_offer(body)
-            self._move(sdp.agree(offer, self._agreed.codec, self._secret))
+            agreed = sdp.agree(offer, self._agreed.codec, self._secret)
+            toward = self._toward(agreed)
+            if agreed.remote is not None and (":" in toward) != (":" in self._port.address[0]):
+                agreed = self._change_port(offer, toward)
+            self._move(agreed)
             self._offer = offer
         # Without an offer of theirs this is ours, and who is on hold may be taken off it (RFC 6337 5.3).
         agreed = self._agreed if body else replace(self._agreed, direction="sendrecv")
@@ -490,6 +494,21 @@ class Call:
             first = agreed is OURS
             return sdp.write_offer(self._port.address, session_id, self._version, None if first else agreed)
         return sdp.write_answer(self._offer, agreed, self._port.address, session_id, self._version)
+
+    def _toward(self, agreed: sdp.Agreed) -> str:
+        """Whom our RTP address must suit: the host of the signalling, or the SDP's when that has another IP version."""
+        remote = agreed.remote
+        return remote[0] if remote is not None and (":" in remote[0]) != (":" in self._host) else self._host
+
+    def _change_port(self, offer: sdp.Offer, toward: str) -> sdp.Agreed:
+        """The media goes over to the other IP version; with our address our SRTP key must change (RFC 4568 7.1.4)."""
+        port = self._around.ports.open(self._line, toward)
+        if self._secret:
+            self._secret = self._around.tokens.bits(256).to_bytes(32)
+        before, self._port = self._port, port
+        self._line.use(port)
+        before.close()
+        return sdp.agree(offer, self._agreed.codec, self._secret)
 
     def _move(self, agreed: sdp.Agreed) -> None:
         self._agreed = agreed

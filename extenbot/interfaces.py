@@ -138,7 +138,10 @@ class RtpPorts(Protocol):
     """The pool of port pairs."""
 
     def open(self, receiver: RtpReceiver, toward: str) -> RtpPort:
-        """A pair whose advertised host suits the peer at `toward`; `Refused` 503 when none is free."""
+        """A pair whose advertised host suits the peer at `toward`.
+
+        `Refused` 503 when none is free, 488 when there is no address of the peer's IP version.
+        """
 
 
 # -- Playout, as the conversation sees it -----------------------------------------------

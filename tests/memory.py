@@ -382,7 +382,7 @@ class World:
 
     def open(self, receiver: RtpReceiver, toward: str) -> MemoryPort:
         self.outside.call("ports.open")
-        port = MemoryPort(self, receiver, (US[0], 10000 + 2 * self.opened))
+        port = MemoryPort(self, receiver, ("2001:db8::1" if ":" in toward else US[0], 10000 + 2 * self.opened))
         self.opened += 1
         self.ports.append(port)
         return port
@@ -659,8 +659,8 @@ class Caller:
             self.talking = False
 
     def _learn(self, sdp: bytes) -> None:
-        line = next(line for line in sdp.decode().split("\r\n") if line.startswith("m=audio"))
-        self._port = (US[0], int(line.split()[1]))
+        lines = {line[:2]: line.split() for line in reversed(sdp.decode().split("\r\n"))}
+        self._port = (lines["c="][2], int(lines["m="][1]))
 
     def asked(self, method: str) -> list[Request]:
         """The requests of one method that came from the service."""

@@ -532,6 +532,40 @@ class Hold(Case):
         caller.bye()
         self.assertGreater(self.ended(world, "caller hung up").packets_received, 50)
 
+    def test_other_ip_version(self) -> None:
+        """Media that moves to IPv6 gets a port there, and our answer names it; the IPv4 port is given back."""
+        world, caller = self.up('speed 4\non greet: tone 440 for 3 s "A story"\n')
+        self.assertIn(b"c=IN IP4 ", caller.last.body)
+        there = ("2001:db8::77", 7000)
+        world.phones[there] = caller
+        del world.phones[caller.media]
+        caller.media = there
+        caller.packets.clear()
+        caller.again(offer(address=there).replace(b"IN IP4", b"IN IP6"))
+        world.run(0.5)
+        self.assertIn(b"c=IN IP6 2001:db8::1\r\n", caller.last.body)
+        self.assertEqual([":" in port.address[0] for port in world.ports], [True])
+        self.assertTrue(caller.hears(440))
+        before = len(caller.packets)
+        self.assertGreater(before, 20)
+        caller.again(offer(address=there).replace(b"IN IP4", b"IN IP6"))  # a refresh keeps the port
+        world.run(0.5)
+        self.assertEqual(world.opened, 2)
+        caller.bye()
+        self.assertGreater(self.ended(world, "caller hung up").packets_received, 40)
+
+    def test_ipv6_from_the_beginning(self) -> None:
+        """An INVITE over IPv4 whose media is at an IPv6 address is answered with a port there."""
+        world, caller = self.begin()
+        there = ("2001:db8::77", 7000)
+        world.phones[there] = caller
+        caller.media = there
+        caller.invite(offer(address=there).replace(b"IN IP4", b"IN IP6"))
+        world.run(1)
+        self.assertTrue(caller.hears(440))
+        caller.bye()
+        self.assertGreater(self.ended(world, "caller hung up").packets_received, 20)
+
     def test_video(self) -> None:
         """A re-INVITE that adds video: the answer has a line for it, refused (RFC 3264 6), and the call goes on."""
         world, caller = self.up()

@@ -106,6 +106,11 @@ class Line:
         self._port = port
         self._leave = self._pacer.join(self._tick, self._ptime)
 
+    def use(self, port: RtpPort) -> None:
+        """Another port from now on; the one before is no longer ours."""
+        if self._port is not None:
+            self._port = port
+
     def move(self, agreed: Agreed) -> None:
         """A re-INVITE: another address, hold, packet time, law, or keys."""
         ptime = self._ptime

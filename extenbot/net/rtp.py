@@ -8,6 +8,7 @@ examines the address again for every packet.
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import struct
@@ -29,6 +30,13 @@ MOST = 64
 _SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
 _STAMP = struct.Struct("@ll")
 _ANCILLARY = socket.CMSG_SPACE(_STAMP.size)
+#: what a machine without IPv6 says of its wild card, and what we say then (RFC 3261 20.43)
+_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+_INCOMPATIBLE = (
+    488,
+    "Not Acceptable Here",
+    [("Warning", '301 extenbot "Incompatible network address formats"')],
+)
 #: seconds a pair rests, so that late packets of the last call never reach the next one
 REST = 3.0
 #: ports tried before we say that none is free: others on this machine may use some of the range
@@ -115,7 +123,15 @@ class RtpPool:
         return self.size - len(self._free)
 
     def open(self, receiver: RtpReceiver, toward: str) -> PortPair:
-        """A bound pair whose address suits the peer at `toward`; `Refused` 503 when none is free."""
+        """A bound pair whose address suits the peer at `toward`.
+
+        `Refused` 503 when none is free, 488 when this machine or the settings have no address of the peer's IP version.
+        """
+        interface = self._settings.interface
+        if interface in ANY:
+            interface = "::" if ":" in toward else "0.0.0.0"
+        if (":" in interface) != (":" in toward):
+            raise Refused(*_INCOMPATIBLE)
         now = self._reactor.seconds()
         for _ in range(min(TRIES, len(self._free))):
             rested, even = self._free[0]
@@ -123,18 +139,20 @@ class RtpPool:
                 break
             self._free.popleft()
             try:
-                return self._bind(receiver, even, toward)
-            except OSError:  # somebody else's port: look at it again later
+                return self._bind(receiver, even, interface, toward)
+            except OSError as error:  # somebody else's port: look at it again later
                 self._free.append((now + REST, even))
+                if interface == "::" and error.errno in _NO_IPV6:
+                    raise Refused(*_INCOMPATIBLE) from None
         raise Refused(503, "No RTP port is free", [("Retry-After", "5")])
 
-    def _bind(self, receiver: RtpReceiver, even: int, toward: str) -> PortPair:
-        interface = self._settings.interface
-        if interface in ANY:
-            interface = "::" if ":" in toward else "0.0.0.0"
+    def _bind(self, receiver: RtpReceiver, even: int, interface: str, toward: str) -> PortPair:
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         audio, control = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family, socket.SOCK_DGRAM)
         try:
+            if family == socket.AF_INET6:  # otherwise [::] would take the IPv4 port as well
+                for each in (audio, control):
+                    each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             audio.bind((interface, even))
             control.bind((interface, even + 1))
             audio.setblocking(False)

@@ -190,32 +190,6 @@ class PacketTimes(Call):
             self.assertEqual({len(audio) for audio in self.heard}, {160})
 
 
-class TwoHours(Call):
-    def test_two_hours(self) -> None:
-        """After two hours both ways not a packet is missing, through five wraps of the sequence."""
-        phone = Phone(self.line, PBX, sequence=65000, timestamp=0xFFFF0000)
-        turns = 2 * 3600 * 50
-        count = 0
-
-        def heard(audio: bytes) -> None:
-            nonlocal count
-            count += audio == LOUD
-
-        self.line.heard = heard
-        data = [phone.sequence, phone.timestamp]
-        for _ in range(turns):
-            self.line.received(rtp.HEADER.pack(0x80, 0, *data, 7) + LOUD, PBX, self.clock.seconds())
-            data = [(data[0] + 1) & 0xFFFF, (data[1] + 160) & 0xFFFFFFFF]
-            self.line._tick()
-        statistics = self.line.statistics
-        self.assertEqual((statistics.packets_sent, statistics.packets_received), (turns, turns))
-        self.assertEqual((statistics.packets_lost, statistics.packets_late), (0, 0))
-        self.assertEqual(count, turns - 1)
-        (last, _), (before, _) = self.port.sent[-1], self.port.sent[-2]
-        self.assertEqual(rtp.ahead(last.sequence, before.sequence), 1)
-        self.assertEqual(last.sequence, (65530 + turns - 1) & 0xFFFF)
-
-
 class Hearing(Call):
     def test_words_and_silence(self) -> None:
         """The model gets 20 ms for each 20 ms: the caller's words, and silence when none come."""

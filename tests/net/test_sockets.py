@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -116,6 +117,42 @@ class Rtcp(TestCase):
         self.assertEqual(again.address, pairs[1].address)
         for pair in (*pairs, again):
             pair.close()
+
+    def test_both_ip_versions(self) -> None:
+        """Bound to a wild card, a pair is of the peer's IP version and of no other, and so is what the SDP says."""
+        settings = replace(
+            self.settings, interface="0.0.0.0", advertise=Advertised(hosts=("203.0.113.5", "2001:db8::5"))
+        )
+        pool = RtpPool(reactor, settings)
+        for peer, host, other in (("127.0.0.1", "203.0.113.5", "::1"), ("::1", "2001:db8::5", "127.0.0.1")):
+            pair = pool.open(Heard(), peer)
+            self.assertEqual(pair.address[0], host)
+            with socket.socket(socket.AF_INET6 if ":" in other else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.bind((other, pair.address[1]))  # the port of the other IP version is not taken
+            pair.send(b"x", (peer, 9))
+            self.assertEqual(pool.unsent, 0)
+            pair.close()
+
+    def test_one_ip_version(self) -> None:
+        """Bound to one address, a peer of the other IP version is told so, and no port is lost."""
+        pool = RtpPool(reactor, self.settings)
+        refused = self.assertRaises(Refused, pool.open, Heard(), "::1")
+        self.assertEqual(refused.code, 488)
+        self.assertEqual(refused.headers, (("Warning", '301 extenbot "Incompatible network address formats"'),))
+        self.assertEqual(pool.used, 0)
+
+    def test_no_ipv6(self) -> None:
+        """A machine without IPv6 says so too, and does not try every port."""
+        pool = RtpPool(reactor, replace(self.settings, interface="0.0.0.0"))
+        tried = []
+
+        def bind(*arguments: object) -> None:
+            tried.append(arguments)
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+        self.patch(pool, "_bind", bind)
+        self.assertEqual(self.assertRaises(Refused, pool.open, Heard(), "::1").code, 488)
+        self.assertEqual((len(tried), pool.used), (1, 0))
 
     def test_foreign_port(self) -> None:
         """Ports that another program holds are stepped over."""

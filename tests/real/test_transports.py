@@ -25,7 +25,7 @@ on speech:
 """
 
 
-def certificate(test: SynchronousTestCase) -> dict[str, str]:
+def certificate(test: SynchronousTestCase) -> dict[str, Any]:
     """Settings that name a certificate for 127.0.0.1."""
     folder = new_folder(test)
     made = trustme.CA().issue_cert("127.0.0.1")
