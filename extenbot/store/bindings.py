@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from extenbot.interfaces import Flow
 from extenbot.sip.registrar import Binding
@@ -14,12 +14,18 @@ from extenbot.store import tables
 from extenbot.store.database import Database
 
 _PLAIN = ("contact", "instance", "reg_id", "call_id", "cseq", "expires_at", "q", "user_agent", "registered_at")
+_BOT = select(tables.bots.c.id).where(tables.bots.c.username == bindparam("of"), tables.bots.c.kind == "registrar")
+_FORGET = delete(tables.bindings).where(tables.bindings.c.bot_id == _BOT.scalar_subquery())
+_VALUES = [column for column in tables.bindings.c if column.name != "bot_id"]
+_KEEP = insert(tables.bindings).from_select(
+    ["bot_id", *_VALUES], _BOT.add_columns(*(bindparam(column.name, type_=column.type) for column in _VALUES))
+)
 
 
-def _row(bot_id: str, position: int, binding: Binding) -> dict[str, Any]:
+def _row(username: str, position: int, binding: Binding) -> dict[str, Any]:
     flow = binding.flow
     return {name: getattr(binding, name) for name in _PLAIN} | {
-        "bot_id": bot_id,
+        "of": username,
         "position": position,
         "transport": flow.transport,
         "local_host": flow.local[0],
@@ -54,16 +60,13 @@ class Bindings:
                 found[row.username] = (*found.get(row.username, ()), binding)
         return found
 
-    def replace(self, username: str, bindings: Sequence[Binding]) -> None:
-        """These are now all contacts of that bot; nothing happens when there is no such bot."""
-        bots = tables.bots.c
+    def replace(self, found: Mapping[str, Sequence[Binding]]) -> None:
+        """By username: these are now all contacts of that bot. Nothing happens where there is no such bot.
+
+        Two statements however many bots; that a PBX registers again costs no look at the database.
+        """
+        rows = [_row(name, place, each) for name, bindings in found.items() for place, each in enumerate(bindings)]
         with self._database.write() as connection:
-            bot_id = connection.execute(
-                select(bots.id).where(bots.username == username, bots.kind == "registrar")
-            ).scalar_one_or_none()
-            if bot_id is None:
-                return
-            connection.execute(delete(tables.bindings).where(tables.bindings.c.bot_id == bot_id))
-            if bindings:
-                rows = [_row(bot_id, position, binding) for position, binding in enumerate(bindings)]
-                connection.execute(insert(tables.bindings), rows)
+            connection.execute(_FORGET, [{"of": username} for username in found])
+            if rows:
+                connection.execute(_KEEP, rows)

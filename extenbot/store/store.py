@@ -25,7 +25,7 @@ from extenbot.store.database import Database
 from extenbot.store.directory import Directory
 from extenbot.store.fields import new_password
 from extenbot.store.registrations import Registrations
-from extenbot.store.writing import Writing
+from extenbot.store.writing import Part, Writing
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class SavedBindings:
 
     def save(self, username: str, bindings: Sequence[Binding]) -> None:
         """These are now all contacts of that bot. Does not block."""
-        self._writing.put(("bindings", username), partial(self._bindings.replace, username, tuple(bindings)))
+        self._writing.put(("bindings", username), Part(self._bindings.replace, tuple(bindings)))
 
 
 class SavedRegistrations:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, globalLogPublisher
@@ -135,6 +136,46 @@ class RecordsTest(SynchronousTestCase):
         self.store.bindings.save(bot.username, [BINDING])
         self.store.bots.remove(bot.id)
         self.assertEqual(again.bindings.load(), {})
+
+    def test_many_bindings(self) -> None:
+        """A thousand PBXs that register again cost a few statements, and none that reads."""
+        usernames = [f"10000{number:05}" for number in range(1000)]
+        for username in usernames[:3]:
+            self.store.bots.add(self.account.id, {"name": "Ada", "username": username})
+        self.pool.broken = AWAY
+        for username in usernames:
+            self.store.bindings.save(username, [replace(BINDING, username=username)] * 2)
+        self.pool.broken = None
+        said: list[str] = []
+
+        def listen(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            said.append(statement.split()[0].lower())
+
+        event.listen(self.store._database.engine, "before_cursor_execute", listen)
+        self.reactor.advance(0.5)
+        event.remove(self.store._database.engine, "before_cursor_execute", listen)
+        self.assertEqual(said, ["begin", "delete", "insert"] * 2)
+        found = self.store.bindings.load()
+        self.assertEqual(
+            {username: len(bindings) for username, bindings in found.items()}, dict.fromkeys(usernames[:3], 2)
+        )
+
+    def test_bad_bindings(self) -> None:
+        """Of many that are written together a bad one is told and left, the others are written."""
+        names = ["1000000001", "1000000002", "1000000003"]
+        for username in names:
+            self.store.bots.add(self.account.id, {"name": "Ada", "username": username})
+        self.pool.broken = AWAY
+        for username in names:
+            cseq = None if username == names[1] else 7
+            self.store.bindings.save(username, [replace(BINDING, username=username, cseq=cseq)])  # type: ignore[arg-type]
+        self.store.records.save(record(self.account.id))
+        self.pool.broken = None
+        self.reactor.advance(0.5)
+        self.assertEqual(self.store.bindings.load().keys(), {names[0], names[2]})
+        self.assertEqual(len(self.store.calls.recent()), 1)
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        self.assertEqual(len(self.store._writing), 0)
 
     def test_newest_bindings_win(self) -> None:
         """While the database is away only the latest contacts of a bot wait."""

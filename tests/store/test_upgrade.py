@@ -62,7 +62,7 @@ class Upgrading(SynchronousTestCase):
         bindings = Bindings(database)
         self.assertEqual(bindings.load(), {bot.username: (BINDING,)})
         routed = replace(BINDING, path=("<sip:edge.example;lr>", '<sip:b,c@core.example;lr;x="a,b">'))
-        bindings.replace(bot.username, [routed])
+        bindings.replace({bot.username: [routed]})
         self.assertEqual(bindings.load(), {bot.username: (routed,)})
         Bots(database).edit(bot.id, {"name": "Eva"})
 
