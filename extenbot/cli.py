@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from extenbot.errors import ExtenbotError, Invalid, SettingsError
 from extenbot.interfaces import Bot, CallRecord, Function
+from extenbot.networks import cautions
 from extenbot.settings import Settings, load
 
 _BOT_OPTIONS = {
@@ -44,7 +45,7 @@ _REGISTRANT_OPTIONS = {
 }
 
 _CALL_VERBS = ("list", "show", "place")
-_EDITED = (*_BOT_OPTIONS, *_REGISTRANT_OPTIONS, "enabled")
+_EDITED = (*_BOT_OPTIONS, *_REGISTRANT_OPTIONS, "trusted", "enabled")
 
 
 class Mistake(ExtenbotError):
@@ -57,7 +58,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _flag(field: str) -> str:
-    return "--" + {"kind": "type"}.get(field, field).replace("_", "-")
+    return "--" + {"kind": "type", "trusted": "trust_address"}.get(field, field).replace("_", "-")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,6 +103,14 @@ def _parser() -> argparse.ArgumentParser:
         at_pbx = verb.add_argument_group("for a registrant")
         for field, meaning in _REGISTRANT_OPTIONS.items():
             at_pbx.add_argument(_flag(field), dest=field, help=meaning)
+        verb.add_argument(
+            "--trust-address",
+            dest="trusted",
+            action="append",
+            metavar="CIDR",
+            help="of a registrar: an address or network that may call without a password; give it again for more, "
+            "none for nobody",
+        )
         state = verb.add_mutually_exclusive_group()
         state.add_argument("--enabled", action="store_true", dest="enabled")
         state.add_argument("--disabled", action="store_false", dest="enabled")
@@ -196,16 +205,26 @@ class _Office:
     # -- bots
 
     def bot_add(self) -> None:
-        values = {field: self.given[field] for field in _EDITED if field in self.given}
         account = self._account(self.given.get("account"))
-        self._show(self.bots.add(account.id, values))
+        self._changed(self.bots.add(account.id, self._values()))
 
     def bot_edit(self) -> None:
-        values = {field: self.given[field] for field in _EDITED if field in self.given}
-        bot = self.bots.edit(self._bot(self.given["bot"]).id, values)
+        bot = self.bots.edit(self._bot(self.given["bot"]).id, self._values())
         if bot is None:
             raise Mistake(f"There is no bot {self.given['bot']} any more.")
+        self._changed(bot)
+
+    def _values(self) -> dict[str, Any]:
+        values = {field: self.given[field] for field in _EDITED if field in self.given}
+        if "trusted" in values:
+            values["trusted"] = " ".join(values["trusted"])
+        return values
+
+    def _changed(self, bot: Bot) -> None:
         self._show(bot)
+        if "trusted" in self.given and bot.kind == "registrar":
+            for caution in cautions(bot.trusted):
+                print(f"extenbot: Careful: {caution}", file=sys.stderr)  # noqa: T201
 
     def bot_list(self) -> None:
         owner = self.given.get("account")
@@ -243,6 +262,7 @@ class _Office:
         if bot.kind == "registrar":
             domain, port = self._domain(), self.settings.sip.listen[0].port
             shown |= {
+                "trusted": bot.trusted.split(),
                 "server": domain,
                 "port": port,
                 "sip_uris": [f"sip:{u}@{domain}" for u in ("openai", "70000000000")],

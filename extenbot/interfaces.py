@@ -432,6 +432,16 @@ class Directory(Protocol):
 
     def by_id(self, bot_id: str) -> Bot | None: ...
 
+    def trusting(self, host: str) -> Mapping[str, Bot]:
+        """The registrar bots, by username, that let callers from this address in without a digest."""
+
+    def meant_by(self, host: str) -> Bot | None:
+        """The one that a caller from this address who names none may mean.
+
+        No other bot trusts the address, and the bot is an admin's, or nobody else has bots here: otherwise
+        anybody with an account could draw other people's calls to a bot of their own.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:

@@ -2,9 +2,10 @@
 
 Everything that reaches us is for us, whatever host name the PBX wrote: we are no proxy.
 In registrar mode every INVITE is challenged, whatever its From, Contact or source, and
-the digest username names the bot (product.md 2). A bot of registrant mode is reached at
-the Contact that it registered, from its own PBX only. Whoever fails gets the answer from
-here; whoever is let in gets a `Call`.
+the digest username names the bot (product.md 2); only from an address that a bot's owner
+said to trust (a static trunk) it is not. A bot of registrant mode is reached at the
+Contact that it registered, from its own PBX only. Whoever fails gets the answer from here;
+whoever is let in gets a `Call`.
 """
 
 from __future__ import annotations
@@ -117,6 +118,22 @@ class Switch:
         _check_enabled(bot)
         return bot
 
+    def _trusted(self, request: Request, host: str) -> Bot | None:
+        """The bot that lets this caller in without a digest; None when there must be one.
+
+        The request user or the To user names the bot. Who names none means the only bot that trusts the address,
+        unless the call may be that of another trunk from there, one with a digest: then it is asked.
+        """
+        found = self._directory.trusting(host)
+        if not found or self._challenger.has_credentials(request):
+            return None
+        bot = found.get(request.uri.user) or found.get(request.to.uri.user)
+        if bot is None and request.uri.user in ANY_BOT and (bot := self._directory.meant_by(host)):
+            others = self._registrar.registered_from(host) | {request.to.uri.user, request.from_.uri.user}
+            if any(self._directory.by_username(user) for user in others - {bot.username}):
+                return None
+        return bot
+
     def _came_from_pbx(self, request: Request, transaction: ServerTransaction, registrant: Registrant) -> None:
         """To a Contact that a bot has registered, from the PBX that it is registered at: no digest is needed."""
         if request.method == "INVITE":
@@ -135,10 +152,13 @@ class Switch:
             raise Refused(405, "Method Not Allowed", [ALLOW])
 
     def _invited(self, request: Request, transaction: ServerTransaction) -> None:
-        bot = self._authenticated(request, transaction.flow)
-        if request.uri.user not in ANY_BOT and request.uri.user != bot.username:
-            raise Refused(404, "Not Found")
         flow = transaction.flow
+        if bot := self._trusted(request, flow.remote[0]):
+            _check_enabled(bot)
+        else:
+            bot = self._authenticated(request, flow)
+            if request.uri.user not in ANY_BOT and request.uri.user != bot.username:
+                raise Refused(404, "Not Found")
         contact = Uri.of(bot.username, *self._transport.advertised(flow), transport=flow.transport)
         if request.uri.scheme == "sips":  # RFC 3261 12.1.1
             contact.scheme, contact.params = "sips", {}

@@ -42,6 +42,7 @@ from extenbot.interfaces import (
 )
 from extenbot.media import g711, rtp
 from extenbot.media.pacer import Pacer
+from extenbot.networks import Networks
 from extenbot.plugins.local import local
 from extenbot.plugins.realtime import realtime
 from extenbot.sandbox import script as scripts
@@ -392,6 +393,13 @@ class World:
     def by_username(self, username: str) -> Bot | None:
         return self.bots.get(username)
 
+    def trusting(self, host: str) -> Mapping[str, Bot]:
+        return Networks((bot.trusted, name, bot) for name, bot in self.bots.items()).at(host)
+
+    def meant_by(self, host: str) -> Bot | None:
+        found = self.trusting(host)
+        return next(iter(found.values())) if len(found) == 1 else None
+
     def by_id(self, bot_id: str) -> Bot | None:
         return next((bot for bot in self.bots.values() if bot.id == bot_id), None)
 
@@ -496,6 +504,7 @@ class Caller:
         self.answers: list[Response] = []
         self.requests: list[Request] = []  # from the service
         self.packets: list[tuple[float, rtp.Packet]] = []
+        self.caller = "100"
         self.own_tag = "pbx"
         self.tag = ""  # of the service, in the dialog
         self.target = ""  # its Contact there
@@ -569,7 +578,7 @@ class Caller:
         data = (
             f"{method} {self.target or self.uri} SIP/2.0\r\n"
             f"Via: {via}\r\n"
-            f'From: "Anna" <sip:100@{self.address[0]}>;tag={self.own_tag}\r\n'
+            f'From: "Anna" <sip:{self.caller}@{self.address[0]}>;tag={self.own_tag}\r\n'
             f"To: {to or f'<{self.uri}>'}{f';tag={tag}' if tag else ''}\r\n"
             f"Call-ID: {self.call_id}\r\n"
             f"CSeq: {self._number} {method}\r\n"

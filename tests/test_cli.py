@@ -67,6 +67,28 @@ class Command(SynchronousTestCase):
         lines = self.bad("bot", "edit", "Ada", "--allowed", "0.0.0.0/0", "--transport", "pigeon", "--port", "x")
         self.assertEqual(len(lines), 3)
 
+    def test_trusted(self) -> None:
+        """Addresses that need no password: repeated, replaced, cleared, with a warning in words; never everybody."""
+        self.good("account", "add", "you@example.org")
+        code, out, err = self.run_it(
+            "bot", "add", "--name", "Ada", "--trust-address", "192.0.2.7", "--trust-address", "8.8.0.0/16", "--json"
+        )
+        self.assertEqual((code, json.loads(out)["trusted"]), (0, ["192.0.2.7/32", "8.8.0.0/16"]))
+        self.assertEqual(len(err), 2)
+        self.assertIn("192.0.2.7/32, 8.8.0.0/16 can call this bot without a password, and spend your money", err[0])
+        self.assertIn("8.8.0.0/16 is 65,536 public addresses", err[1])
+        self.assertEqual(self.run_it("bot", "edit", "Ada", "--name", "Eva")[2], [])
+        for wrong in ("0.0.0.0/0", "::/0", "10.0.0.0/7", "2000::/18", "pbx.example"):
+            [line] = self.bad("bot", "edit", "Eva", "--trust-address", "10.8.0.1", "--trust-address", wrong)
+            self.assertIn("extenbot: --trust-address: ", line)
+            self.assertIn(wrong, line)
+        code, out, err = self.run_it("bot", "edit", "Eva", "--trust-address", "10.0.0.0/8")
+        self.assertEqual((code, len(err)), (0, 1))
+        self.assertRegex(out, r"trusted +10.0.0.0/8\n")
+        for nobody in ("none", ""):
+            self.run_it("bot", "edit", "Eva", "--trust-address", "10.8.0.1")
+            self.assertEqual(self.good("bot", "edit", "Eva", "--trust-address", nobody)["trusted"], [])
+
     def test_from_nothing(self) -> None:
         """Without any service an account and a bot can be made; what is left out is made up."""
         account = self.good("account", "add", "you@example.org", "--admin")

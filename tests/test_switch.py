@@ -17,6 +17,7 @@ from extenbot.interfaces import CallLog, Playout, Voice, VoiceListener, VoiceOrd
 from extenbot.sandbox.script import read
 from extenbot.settings import Limits
 from extenbot.sip.answering import Answering
+from extenbot.sip.digest import answer_challenge
 from extenbot.sip.message import Response
 from extenbot.sip.registrants import contact_user
 from tests.memory import BOT, PBX, Caller, Fault, World, bot, offer
@@ -263,6 +264,110 @@ class Registering(Case):
                 self.world.bots["eva"] = change
             self.world.switch.changed({"eva", "never-seen"})
             self.assertEqual(len(self.world.registrar.all()), count, change)
+
+
+class Trusted(Case):
+    """A PBX at an address that a bot trusts: a trunk without registration."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.bots["max"] = replace(OTHER, trusted="192.0.2.10/32 2001:db8::/64")
+
+    def comes(
+        self, user: str = "openai", *, host: str = PBX[0], to: str = "", number: int = 0, caller: str = "100",
+        authorization: str = "",
+    ) -> list[int]:  # fmt: skip
+        """The answers to an INVITE without credentials."""
+        made = Caller(self.world, user, number=number)
+        made.address = (host, PBX[1] + number)
+        made._authorization = "none"
+        target = f"<sip:{to}@bots.example>" if to else ""
+        made.caller = caller
+        headers = f"Authorization: {authorization}\r\n" if authorization else ""
+        made.send("INVITE", offer("0 101", address=made.media), headers=headers, to=target)
+        self.world.run(0.1)
+        self.last = made.last
+        return made.codes
+
+    def bots(self) -> list[str]:
+        return [call.bot.id for call in self.world.switch.calls]
+
+    def test_named(self) -> None:
+        """The request user or the To user names the bot; the caller needs no password."""
+        self.assertEqual(self.comes("max")[-1], 200)
+        self.assertEqual(self.comes("0301234", to="max", number=1)[-1], 200)
+        self.assertEqual(self.bots(), ["b2", "b2"])
+
+    def test_alone(self) -> None:
+        """The only bot that trusts the address also takes openai and 70000000000, and nothing else."""
+        self.assertEqual(self.comes("openai")[-1], 200)
+        self.assertEqual(self.comes("70000000000", number=1)[-1], 200)
+        self.assertEqual(self.bots(), ["b2", "b2"])
+        self.assertEqual(self.comes("100", number=2), [401])
+
+    def test_two(self) -> None:
+        """Two bots that trust the address must be named."""
+        self.world.bots["eva"] = replace(BOT, trusted="192.0.2.0/24")
+        self.assertEqual(self.comes("openai"), [401])
+        self.assertEqual(self.comes("eva", number=1)[-1], 200)
+        self.assertEqual(self.comes("openai", to="max", number=2)[-1], 200)
+        self.assertEqual(self.bots(), ["b1", "b2"])
+
+    def test_others_are_challenged(self) -> None:
+        """From elsewhere, and for a bot that does not trust the address, there is the challenge."""
+        self.assertEqual(self.comes("max", host="192.0.2.11"), [401])
+        self.assertEqual(self.comes("eva", number=1), [401])
+        self.assertEqual(self.comes("nobody", number=2), [401])
+        self.assertEqual(self.bots(), [])
+
+    def test_credentials_count_more(self) -> None:
+        """Credentials name the bot wherever they come from, and wrong ones are refused."""
+        for number, (username, password, code) in enumerate(
+            (("eva", "secret", 200), ("eva", "wrong", 403), ("max", "wrong", 403))
+        ):
+            self.assertEqual(self.comes("eva", number=2 * number), [401])
+            challenge = self.last.first("www-authenticate") or ""
+            credentials = answer_challenge(challenge, "INVITE", "sip:openai@bots.example", username, password, "c")
+            self.assertEqual(self.comes("openai", number=2 * number + 1, authorization=credentials)[-1], code)
+        self.assertEqual(self.bots(), ["b1"])
+
+    def test_registered_trunk_beside(self) -> None:
+        """A call that may be a registered trunk's is challenged, and goes to it; one that names the bot need not."""
+        self.world.bots["eva"] = BOT
+        registered = Caller(self.world, number=5)
+        registered.register()
+        self.world.run(0.1)
+        self.assertEqual(self.comes("openai"), [401])
+        self.assertEqual(self.call("openai", number=6).codes[-1], 200)
+        self.assertEqual(self.comes("max", number=2)[-1], 200)
+        self.assertEqual(self.bots(), ["b1", "b2"])
+
+    def test_own_registration_beside(self) -> None:
+        """That the bot itself is registered from there, too, changes nothing."""
+        Caller(self.world, username="max", password="other", number=5).register()
+        self.world.run(0.1)
+        self.assertEqual(len(self.world.registrar.all()), 1)
+        self.assertEqual(self.comes("openai")[-1], 200)
+
+    def test_speaks_as_another(self) -> None:
+        """A caller or a To that is another bot's name means a trunk with a digest."""
+        self.assertEqual(self.comes("openai", caller="eva"), [401])
+        self.assertEqual(self.comes("openai", to="eva", number=1), [401])
+        self.assertEqual(self.comes("openai", caller="max", number=2)[-1], 200)
+
+    def test_other_realm(self) -> None:
+        """Credentials for another realm are none."""
+        other = 'Digest username="x", realm="asterisk", nonce="n", uri="sip:x", response="r"'
+        self.assertEqual(self.comes("openai", authorization=other)[-1], 200)
+
+    def test_disabled(self) -> None:
+        """A disabled bot is 480 for its trunk, a registrant trusts nobody, and to register needs the password."""
+        self.world.bots["max"] = replace(self.world.bots["max"], enabled=False)
+        self.assertEqual(self.comes("max"), [480])
+        caller = Caller(self.world, username="max", password="wrong", number=3)
+        caller.register()
+        self.world.run(0.1)
+        self.assertEqual(caller.last.code, 403)
 
 
 class FromItsPbx(Case):

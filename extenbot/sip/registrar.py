@@ -81,6 +81,7 @@ class Registrar:
         self._min_expires = min_expires
         self._limit = limit
         self._bindings: dict[str, tuple[Binding, ...]] = {}  # oldest first
+        self._hosts: dict[str, frozenset[str]] = {}  # usernames by the address that they are registered from
         self._looks: list[tuple[float, str]] = []  # a heap: when to look whose bindings have expired
         self._look: dict[str, float] = {}  # the next of these of each user
         self._timer: IDelayedCall | None = None  # for the first of them
@@ -119,6 +120,10 @@ class Registrar:
         now = self._now()
         return tuple(binding for binding in self._bindings.get(username, ()) if binding.expires_at > now)
 
+    def registered_from(self, host: str) -> frozenset[str]:
+        """The usernames that are registered from this IP address."""
+        return self._hosts.get(host, frozenset())
+
     def all(self) -> tuple[Binding, ...]:
         return tuple(binding for username in self._bindings for binding in self.bindings(username))
 
@@ -128,6 +133,7 @@ class Registrar:
         for binding in bindings:
             if binding.expires_at > now:
                 self._bindings[binding.username] = (*self._bindings.get(binding.username, ()), binding)
+                self._moved(binding.username, (), (binding,))
         for username in self._bindings:
             self._note(username)
         self._wait()
@@ -207,6 +213,7 @@ class Registrar:
         return text + (f";reg-id={binding.reg_id}" if binding.reg_id else "")
 
     def _set(self, username: str, bindings: tuple[Binding, ...]) -> None:
+        self._moved(username, self._bindings.get(username, ()), bindings)
         if bindings:
             self._bindings[username] = bindings
             self._note(username)
@@ -218,6 +225,16 @@ class Registrar:
         self._wait()
         if self.on_changed:
             self.on_changed(username, bindings)
+
+    def _moved(self, username: str, before: tuple[Binding, ...], after: tuple[Binding, ...]) -> None:
+        was, now = ({binding.flow.remote[0] for binding in bindings} for bindings in (before, after))
+        for host in now - was:
+            self._hosts[host] = self._hosts.get(host, frozenset()) | {username}
+        for host in was - now:
+            if left := self._hosts[host] - {username}:
+                self._hosts[host] = left
+            else:
+                del self._hosts[host]
 
     def _note(self, username: str) -> None:
         """Look at this user's bindings when the first of them expires. A refresh leaves the earlier look as it is."""

@@ -32,6 +32,7 @@ class Snapshot(NamedTuple):
     bots: Mapping[str, Bot] = {}
     rows: Mapping[str, tuple[Any, ...]] = {}
     unreadable: tuple[str, ...] = ()  # names of bots whose secrets no key fits
+    admins: frozenset[str] = frozenset()  # ids of accounts
 
 
 def _function(row: Row[Any], keys: Keys) -> Function:
@@ -141,6 +142,7 @@ class Bots:
         unreadable: list[str] = []
         with self._database.read() as connection:
             revision = int(connection.execute(select(tables.meta.c.revision)).scalar_one())
+            admins = connection.execute(select(tables.accounts.c.id).where(tables.accounts.c.admin)).scalars().all()
             linked = _linked(connection)
             for row in connection.execute(select(tables.bots)):
                 functions = linked.get(row.id, [])
@@ -153,7 +155,7 @@ class Bots:
                     unreadable.append(row.name)
                 else:
                     rows[row.id] = seen
-        return Snapshot(revision, bots, rows, tuple(unreadable))
+        return Snapshot(revision, bots, rows, tuple(unreadable), frozenset(admins))
 
     def _select(self, condition: Any) -> list[Bot]:
         table = tables.bots

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from extenbot.errors import CannotStart
 from extenbot.interfaces import Bot
+from extenbot.networks import Networks
 from extenbot.store.bots import Bots, Snapshot
 from extenbot.store.database import Database
 from extenbot.store.writing import Run
@@ -43,6 +44,8 @@ class Directory:
         self._run = run
         self._now = Snapshot()
         self._by_username: dict[str, Bot] = {}
+        self._trusting: Networks[Bot] = Networks(())
+        self._one_owner = False
         self._away = False
         self._polling = LoopingCall(self._poll)
         self._polling.clock = clock
@@ -68,6 +71,14 @@ class Directory:
 
     def by_id(self, bot_id: str) -> Bot | None:
         return self._now.bots.get(bot_id)
+
+    def trusting(self, host: str) -> Mapping[str, Bot]:
+        return self._trusting.at(host)
+
+    def meant_by(self, host: str) -> Bot | None:
+        found = self._trusting.at(host)
+        bot = next(iter(found.values())) if len(found) == 1 else None
+        return bot if bot and (self._one_owner or bot.account_id in self._now.admins) else None
 
     def all(self) -> list[Bot]:
         return list(self._now.bots.values())
@@ -97,6 +108,8 @@ class Directory:
             return
         self._now = snapshot
         self._by_username = {bot.username: bot for bot in snapshot.bots.values() if bot.kind == "registrar"}
+        self._trusting = Networks((bot.trusted, name, bot) for name, bot in self._by_username.items() if bot.trusted)
+        self._one_owner = len({bot.account_id for bot in snapshot.bots.values()}) == 1
         for name in snapshot.unreadable:
             self.log.error("The key file does not fit the secrets of the bot {name}: it is left out", name=name)
         changes = tuple(

@@ -24,6 +24,7 @@ T = TypeVar("T")
 KINDS = ("registrar", "registrant")
 TRANSPORTS = ("udp", "tcp", "tls")  # by which a registrant can reach its PBX
 USUAL_EXPIRES = 600  # seconds
+WIDEST = {4: 8, 6: 19}  # the shortest prefix that may be trusted, by IP version: the largest that anybody was given
 RESERVED = frozenset({"openai", "70000000000"})  # every bot answers to these request users
 LONGEST_INSTRUCTION = 30_000
 LONGEST_WELCOME = 2_000
@@ -231,6 +232,18 @@ def _networks(text: str) -> str:
     return " ".join(dict.fromkeys(found))
 
 
+def _trusted(text: str) -> str:
+    """As `_networks`; nobody is an empty text or the word none."""
+    if text.strip().lower() == "none":
+        return ""
+    text = _networks(text)
+    for word in text.split():
+        if (network := ipaddress.ip_network(word)).prefixlen < WIDEST[network.version]:
+            widest = f"a /{WIDEST[4]}, or a /{WIDEST[6]} of IPv6, at the most"
+            raise ValueError(f"{word} is too wide to be trusted: {widest}.")
+    return text
+
+
 class _Reading:
     """Reads fields one after the other and collects what is wrong with them."""
 
@@ -285,6 +298,7 @@ def checked_bot(bot: Bot) -> Bot:
         transport=read("transport", _transport, bot.transport),
         expires=read("expires", _expires, str(bot.expires)),
         allowed=read("allowed", _networks, bot.allowed),
+        trusted=read("trusted", _trusted, bot.trusted),
     )
     if registrant and not bot.password:
         read.problems.setdefault("password", "A registrant needs the password that its PBX gave out.")

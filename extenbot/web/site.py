@@ -20,6 +20,7 @@ from werkzeug.exceptions import HTTPException
 
 from extenbot.errors import Invalid
 from extenbot.interfaces import Bot, Registration, Standing
+from extenbot.networks import cautions
 from extenbot.settings import Settings
 from extenbot.web.guides import guides, host, values
 from extenbot.web.seams import Account, Binding, Connection, Store
@@ -50,6 +51,7 @@ _TEXTS = (
     "transport",
     "expires",
     "allowed",
+    "trusted",
 )
 _STANDING = {  # as (colour, words)
     Standing.OFF: ("off", "Not registered"),
@@ -399,6 +401,7 @@ class Pages:
             values=values(bot, self._connection),
             guides=guides(bot, self._connection),
             domain=host(self._connection.domain),
+            cautions=cautions(bot.trusted),
             calls=calls,
         )
 

@@ -332,6 +332,26 @@ class Registering(SynchronousTestCase):
         self.clock.pump([1.0] * 50)
         self.assertEqual((self.registrar.all(), self.clock.getDelayedCalls()), ((), []))
 
+    def test_registered_from(self) -> None:
+        """Who is registered from an address is known while it is, also after a restart."""
+        nat, other = FLOW._replace(remote=("198.51.100.7", 1)), FLOW._replace(remote=("198.51.100.7", 2))
+        self.register("<sip:a@h>;expires=100")
+        self.register("<sip:b@h>", flow=nat)
+        self.register("<sip:c@h>", flow=other)
+        found = self.registrar.registered_from
+        self.assertEqual((found(PBX[0]), found("198.51.100.7"), found("h")), ({"bot"}, {"bot"}, set()))
+        kept = self.registrar.all()
+        self.registrar.stop()
+        self.registrar = self.new()
+        self.registrar.restore(kept)
+        found = self.registrar.registered_from
+        self.register("<sip:b@h>;expires=0")
+        self.assertEqual((found(PBX[0]), found("198.51.100.7")), ({"bot"}, {"bot"}))
+        self.clock.advance(100)
+        self.assertEqual((found(PBX[0]), found("198.51.100.7")), (set(), {"bot"}))
+        self.registrar.forget("bot")
+        self.assertEqual(self.registrar._hosts, {})
+
     def test_flow(self) -> None:
         """The flow of the last REGISTER is kept: a PBX behind NAT is found there."""
         moved = FLOW._replace(remote=(PBX[0], 40000))

@@ -32,6 +32,46 @@ class Kept(SynchronousTestCase):
         return self.other.bots.add(self.account.id, {"name": "Ada"} | values)
 
 
+class TrustingTest(Kept):
+    """Which bots let callers of an address in without a digest."""
+
+    def usernames(self, host: str) -> set[str]:
+        self.store.directory.load()
+        return set(self.store.directory.trusting(host))
+
+    def meant(self, host: str) -> str:
+        self.store.directory.load()
+        bot = self.store.directory.meant_by(host)
+        return bot.username if bot else ""
+
+    def test_found(self) -> None:
+        """By any of its networks, as soon as it is changed; a registrant trusts nobody."""
+        ada = self.add(username="ada1", trusted="10.8.0.0/24 2001:db8::1")
+        self.add(username="bob1", trusted="10.8.0.7")
+        self.add(username="cay1", kind="registrant", password="x", domain="pbx.example", trusted="10.8.0.0/24")
+        self.assertEqual(self.usernames("10.8.0.7"), {"ada1", "bob1"})
+        self.assertEqual(self.usernames("10.8.0.8"), {"ada1"})
+        self.assertEqual(self.usernames("2001:db8::1"), {"ada1"})
+        self.assertEqual(self.usernames("10.8.1.7"), set())
+        self.other.bots.edit(ada.id, {"trusted": "none"})
+        self.assertEqual(self.usernames("10.8.0.8"), set())
+
+    def test_meant(self) -> None:
+        """Who names no bot means the only one that trusts them."""
+        self.add(username="ada1", trusted="10.8.0.0/24")
+        self.add(username="bob1", trusted="10.8.0.7")
+        self.assertEqual((self.meant("10.8.0.8"), self.meant("10.8.0.7"), self.meant("10.9.0.1")), ("ada1", "", ""))
+
+    def test_other_accounts(self) -> None:
+        """Nobody with an account draws calls of other people's PBXs to a bot of their own; an admin is trusted."""
+        self.add(username="ada1", trusted="10.8.0.0/24")
+        self.assertEqual(self.meant("10.8.0.8"), "ada1")
+        boss = self.other.accounts.add("boss@example.org", "correct horse", admin=True)
+        self.other.bots.add(boss.id, {"name": "Bob", "username": "bob1", "trusted": "10.9.0.0/24"})
+        self.assertEqual((self.meant("10.8.0.8"), self.meant("10.9.0.8")), ("", "bob1"))
+        self.assertEqual(self.usernames("10.8.0.8"), {"ada1"})
+
+
 class BotsTest(Kept):
     def test_generated(self) -> None:
         """Username and password are made up; the local voice serves until something else is said."""

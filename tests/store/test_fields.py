@@ -47,6 +47,28 @@ class Fields(SynchronousTestCase):
         self.assertIn("everybody", self.problems(replace(OUT, allowed="::/0"))["allowed"])
         self.assertIn("port", self.problems(replace(OUT, outbound_proxy="edge.example:99999"))["outbound_proxy"])
 
+    def test_trusted(self) -> None:
+        """Who needs no digest: networks, none for nobody; never everybody, and nothing wider than one owner has."""
+        for text, settled in (
+            ("10.8.0.1, 2001:db8::5", "10.8.0.1/32 2001:db8::5/128"),
+            ("8.0.0.0/8 2001::/19", "8.0.0.0/8 2001::/19"),
+            ("10.8.0.9/24 10.8.0.0/24", "10.8.0.0/24"),
+            ("None", ""),
+            ("", ""),
+        ):
+            self.assertEqual(fields.checked_bot(replace(GOOD, trusted=text)).trusted, settled)
+        for text, word in (
+            ("0.0.0.0/0", "everybody"),
+            ("::/0", "everybody"),
+            ("0.0.0.0/1 128.0.0.0/1", "too wide"),
+            ("10.0.0.0/7", "too wide"),
+            ("2000::/18", "too wide"),
+            ("none 10.8.0.1", "'none'"),
+            ("pbx.example", "pbx.example"),
+            (" ".join(f"10.8.0.{n}" for n in range(51)), "50"),
+        ):
+            self.assertIn(word, self.problems(replace(GOOD, trusted=text))["trusted"], text)
+
     def test_settled_form(self) -> None:
         """Spaces around, Windows line ends and capitals in a domain do not matter."""
         bot = fields.checked_bot(replace(OUT, name="  Ada ", domain=" PBX.example.ORG ", instruction="a\r\nb\rc"))

@@ -316,6 +316,22 @@ class Guards(Pages):
 
 
 class BotPages(Pages):
+    def test_trusted(self) -> None:
+        """Addresses that need no password are checked, shown with what they mean, and taken back."""
+        browser = self.sign_up()
+        page = browser.send("/settings/bots/new", name="Ada", kind="registrar", trusted=f"0.0.0.0/0 {EVIL}")
+        self.assertTrue(page.problem("trusted"))
+        self.assertIn("spend your money", page.text)
+        path = browser.send("/settings/bots/new", name="Ada", kind="registrar", trusted="8.8.0.0/16, 10.8.0.1").location
+        [bot] = self.store.bots.all()
+        self.assertEqual(bot.trusted, "8.8.0.0/16 10.8.0.1/32")
+        text = browser.get(path).text
+        for part in ("Trusted addresses", "8.8.0.0/16 10.8.0.1/32", "spend your money", "65,536 public addresses"):
+            self.assertIn(part, text)
+        self.assertEqual(browser.get(f"{path}/edit").value("trusted"), bot.trusted)
+        browser.send(f"{path}/edit", name="Ada", kind="registrar", trusted="")
+        self.assertNotIn("Trusted addresses", browser.get(path).text)
+
     def test_registrant(self) -> None:
         """A bot that registers at a PBX: how it stands with it, in the PBX's words, and how it was before."""
         browser = self.sign_up()
