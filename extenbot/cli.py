@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from time import time
 from typing import Any, NoReturn
 
 from extenbot.errors import ExtenbotError, Invalid, SettingsError
-from extenbot.interfaces import Bot, CallRecord, Function
+from extenbot.interfaces import Bot, CallRecord, Function, Standing
 from extenbot.networks import cautions
 from extenbot.settings import Settings, load
 
@@ -376,8 +377,12 @@ def _date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
 
 
-def _registration_told(*, at: float, state: str, words: str, until: float, target: str, **_: object) -> str:
+def _registration_told(
+    *, at: float, state: str, words: str, until: float, next_try: float, target: str, **_: object
+) -> str:
     parts = [_date(at), state, target, words, f"until {_date(until)}" if until else ""]
+    if state != Standing.REGISTERED and next_try > time():
+        parts.append(f"next try {_date(next_try)}")
     return "  ".join(part for part in parts if part)
 
 

@@ -262,7 +262,7 @@ class Sip:
     )
     digest: tuple[str, ...] = _setting(("SHA-256", "MD5"), _digests, "digest algorithms, in the order they are offered")
     keepalive: float = _setting(
-        30.0, _seconds(0, 3600), "a registrant keeps its way through NAT open so often, seconds; 0: never"
+        30.0, _seconds(0, 3600), "a registrant shows so often that its way to the PBX is in use, seconds; 0: never"
     )
 
 

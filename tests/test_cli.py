@@ -64,6 +64,11 @@ class Command(SynchronousTestCase):
         Registrations(database).write(Registration(bot["id"], Standing.REFUSED, 1_900_000_000.0, words))
         self.assertEqual(self.good("bot", "show", "Ada")["registration"][0]["words"], words)
         self.assertIn(words, self.run_it("bot", "show", "Ada")[1])
+        later = Registration(bot["id"], Standing.UNREACHABLE, 1_900_000_000.0, "No.", next_try=4_000_000_000.0)
+        Registrations(database).write(later)
+        text = self.run_it("bot", "show", "Ada")[1]
+        self.assertRegex(text, r"unreachable  No\.  next try 2096-10-0\d")
+        self.assertLess(text.index("unreachable"), text.index("refused"))
         lines = self.bad("bot", "edit", "Ada", "--allowed", "0.0.0.0/0", "--transport", "pigeon", "--port", "x")
         self.assertEqual(len(lines), 3)
 

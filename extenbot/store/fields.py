@@ -151,7 +151,7 @@ def _given_domain(text: str) -> str:
     text = _line(253)(text)
     if not text:
         raise ValueError("A registrant needs the domain of its PBX.")
-    text = _domain(text)
+    text = _domain(f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text)
     if not re.fullmatch(_HOST, text):
         raise ValueError("A host name or address; its port has a field of its own.")
     return text.strip("[]")
@@ -276,7 +276,7 @@ def checked_bot(bot: Bot) -> Bot:
     registrant = bot.kind == "registrant"
     if registrant and not str(bot.port).strip("0 "):  # people write domain:port
         domain, colon, port = bot.domain.strip().rpartition(":")
-        if colon and port.isdigit():
+        if colon and port.isdigit() and (":" not in domain or domain.endswith("]")):
             bot = replace(bot, domain=domain, port=cast(int, port))
     bot = replace(
         bot,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,12 +27,24 @@ TWISTD = (str(BIN / "twistd"), "-n", "--pidfile=", "--logfile=-")
 T = TypeVar("T")
 
 
+_PORTS = range(20_100, 32_000)  # below those that systems give to who asks for any (32768 on), above our RTP
+_given: set[int] = set()
+
+
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, host: str = "127.0.0.1") -> int:
-    """A port nobody uses now."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
+    """A port that nobody uses now, and that nobody is given by chance before the test uses it."""
+    for _ in range(1000):
+        port = secrets.choice(_PORTS)  # by lot: tests of other processes choose too
+        if port in _given:
+            continue
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+        _given.add(port)
         return port
+    raise AssertionError("no free port")
 
 
 def until(what: str, look: Callable[[], T | None], timeout: float = 30.0) -> T:
@@ -64,14 +78,14 @@ def surroundings(folder: Path, sip: int, web: int, **changes: str) -> dict[str, 
 
 
 class Process:
-    """A program whose output is read as it comes. It is ended with the test."""
+    """A program whose output is read as it comes. It is ended with the test, and its children with it."""
 
     def __init__(self, test: SynchronousTestCase, command: list[str], **options: Any) -> None:
         self.output = ""
         self._news = threading.Condition()
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", bufsize=1, **options,
+            errors="replace", bufsize=1, start_new_session=True, **options,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -97,6 +111,11 @@ class Process:
                 self._news.wait(min(left, 1.0))
         return match
 
+    def _kill_all(self) -> None:
+        """It leads a group of its own: what is left of that goes too."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def stop(self, timeout: float = 15.0) -> int:
         """End it and wait for its last words; returns its exit code."""
         if self.process.poll() is None:
@@ -104,9 +123,10 @@ class Process:
             try:
                 self.process.wait(timeout)
             except subprocess.TimeoutExpired:
-                self.process.kill()
+                self._kill_all()
                 self.process.wait()
                 raise AssertionError(f"did not end on SIGTERM:\n{self.output[-4000:]}") from None
+        self._kill_all()
         self._reader.join(5)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
@@ -126,7 +146,7 @@ class Service(Process):
         self.sip, self.web = ports or (free_port(socket.SOCK_DGRAM), free_port())
         self.environment = surroundings(self.folder, self.sip, self.web, **environment)
         test.addCleanup(self.check)
-        super().__init__(test, [*TWISTD, "extenbot"], cwd=self.folder, env=self.environment, start_new_session=True)
+        super().__init__(test, [*TWISTD, "extenbot"], cwd=self.folder, env=self.environment)
         self.wait_for("extenbot is running")
 
     def again(self) -> Service:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.memory import loudness
 from tests.need import need
 from tests.real.caller import Caller
 from tests.real.harness import Process, Service, free_port, new_folder, scripts, until
@@ -20,7 +21,8 @@ debug=2
 log_stderror=yes
 children=2
 auto_aliases=no
-listen=udp:{host}:{port}
+enable_tls=yes
+{listen}
 loadmodule "tm.so"
 loadmodule "sl.so"
 loadmodule "rr.so"
@@ -32,6 +34,10 @@ loadmodule "textops.so"
 loadmodule "siputils.so"
 loadmodule "auth.so"
 loadmodule "xlog.so"
+loadmodule "tls.so"
+modparam("tls", "private_key", "{folder}/key.pem")
+modparam("tls", "certificate", "{folder}/chain.pem")
+modparam("tls", "tls_method", "TLSv1.2+")
 modparam("registrar", "max_expires", 10)
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
@@ -55,26 +61,49 @@ request_route {{
 """
 
 
+MODULES = "*/kamailio/modules/tls.so"
+
+
 @pytest.mark.real
 class Registrant(SynchronousTestCase):
     def setUp(self) -> None:
         need("kamailio", "apt-get install kamailio", shutil.which("kamailio") is not None)
+        need("kamailio's TLS", "apt-get install kamailio-tls-modules", any(Path("/usr/lib").glob(MODULES)))
         self.folder = new_folder(self)
-        self.port = free_port(socket.SOCK_DGRAM, HOST)
-        (self.folder / "kamailio.cfg").write_text(CONFIG.format(host=HOST, port=self.port))
+        self.authority = trustme.CA()
+        self.authority.cert_pem.write_to_path(str(self.folder / "authority.pem"))
+        self.prove(HOST)
+        self.port = free_port(socket.SOCK_DGRAM, HOST)  # for phones, and for UDP and TCP of the bot
+        self.tls = free_port(socket.SOCK_STREAM, HOST)
+        self.host = HOST
         (self.folder / "run").mkdir()
+        sip = free_port(socket.SOCK_DGRAM)
         self.service = Service(
             self,
+            ports=(sip, free_port()),
+            EXTENBOT_SIP_LISTEN=f"udp:{sip}:interface=127.0.0.1,udp:{sip}:interface=\\:\\:1",
+            EXTENBOT_SIP_TRUST=str(self.folder / "authority.pem"),
             EXTENBOT_SANDBOX_SCRIPTS=scripts(
                 self.folder / "scripts", tone='speed 4\non greet: tone 440 for 5 s "Hello."\n'
             ),
         )
 
+    def prove(self, name: str) -> None:
+        """The certificate of the PBX."""
+        made = self.authority.issue_cert(name)
+        made.private_key_pem.write_to_path(str(self.folder / "key.pem"))
+        made.cert_chain_pems[0].write_to_path(str(self.folder / "chain.pem"))
+
     def pbx(self) -> Process:
         run = self.folder / "run"
+        listen = [f"{kind}:{host}:{self.port}" for kind in ("udp", "tcp") for host in (HOST, "[::1]")]
+        listen.append(f"tls:{HOST}:{self.tls}")
+        (self.folder / "kamailio.cfg").write_text(
+            CONFIG.format(listen="\n".join(f"listen={each}" for each in listen), folder=self.folder)
+        )
         pbx = Process(
             self,
-            ["kamailio", "-f", str(self.folder / "kamailio.cfg"), "-DD", "-E", "-m", "32", "-M", "4",
+            ["kamailio", "-f", str(self.folder / "kamailio.cfg"), "-DD", "-E", "-m", "32", "-M", "8",
              "-P", str(run / "pid"), "-Y", str(run)],
         )  # fmt: skip
         until("the PBX", lambda: self.answers() or None)
@@ -97,11 +126,12 @@ class Registrant(SynchronousTestCase):
             except OSError:
                 return False
 
-    def bot(self, password: str = "secret") -> str:
+    def bot(self, password: str = "secret", transport: str = "udp", host: str = HOST) -> str:
         """A bot with the extension 100 of the PBX; its id."""
+        port = self.tls if transport == "tls" else self.port
         made = self.service.command(
             "bot", "add", "--name", "test", "--type", "registrant", "--username", "100", "--password", password,
-            "--domain", HOST, "--port", str(self.port), "--model", "sandbox-tone",
+            "--domain", host, "--port", str(port), "--transport", transport, "--model", "sandbox-tone",
         )  # fmt: skip
         bot_id: str = made["id"]
         return bot_id
@@ -118,25 +148,85 @@ class Registrant(SynchronousTestCase):
     def phone(self) -> Caller:
         return Caller(self, self.port, server=HOST)
 
-    def test_call(self) -> None:
+    def call(self, transport: str, where: str, host: str = HOST) -> None:
         """A caller of the PBX dials 100 and hears the bot; after a sign-off nobody is there any more."""
         pbx = self.pbx()
-        bot_id = self.bot()
+        bot_id = self.bot(transport=transport, host=host)
         state = self.reaches(bot_id, "registered")
-        self.assertEqual(state["target"], f"{HOST}:{self.port} (UDP)")
+        self.assertEqual(state["target"], where)
         pbx.wait_for("REGISTER from 100")
         phone = self.phone()
         phone.call("100")
-        phone.audio.wait_for(50)
+        phone.audio.wait_for_tone(440)
         phone.hang_up()
         [record] = self.service.calls()
         self.assertEqual((record["bot_id"], record["dialled"]), (bot_id, "100"))
         self.assertEqual(record["end_reason"], "caller hung up")
-        self.assertEqual(record["events"][0]["fields"]["registration"], f"sip:100@{HOST}")
-        self.assertGreater(loudness(bytes(phone.audio.ends[0].heard[1600:4800]), "PCMU", 440), 1000)
+        written = f"[{host}]" if ":" in host else host
+        self.assertEqual(record["events"][0]["fields"]["registration"], f"sip:100@{written}")
         self.service.command("bot", "edit", bot_id, "--disabled")
         self.reaches(bot_id, "off")
         self.assertEqual(phone.invite("100").code, 404)
+
+    def test_call(self) -> None:
+        """Over UDP."""
+        self.call("udp", f"{HOST}:{self.port} (UDP)")
+
+    def test_call_over_tcp(self) -> None:
+        """Over TCP the call comes on the connection that the bot has registered by: the service listens nowhere."""
+        self.call("tcp", f"{HOST}:{self.port} (TCP)")
+
+    def test_call_over_tls(self) -> None:
+        """Over TLS as well, to a PBX that has proved its name by an authority of [sip] trust."""
+        self.call("tls", f"{HOST}:{self.tls} (TLS)")
+
+    def test_call_over_ipv6(self) -> None:
+        """To a PBX at an IPv6 address."""
+        self.call("udp", f"[::1]:{self.port} (UDP)", "::1")
+
+    def test_call_over_ipv6_and_tcp(self) -> None:
+        """To a PBX at an IPv6 address, by TCP."""
+        self.call("tcp", f"[::1]:{self.port} (TCP)", "::1")
+
+    def test_wrong_certificate(self) -> None:
+        """A PBX that cannot prove to be who the owner named is sent no login, and the owner reads why."""
+        self.prove("pbx.example")
+        pbx = self.pbx()
+        words = self.reaches(self.bot(transport="tls"), "unreachable")["words"]
+        self.assertEqual(
+            words,
+            f"The PBX cannot be reached at {HOST}:{self.tls} (TLS): "
+            f"its certificate is not for {HOST} but for pbx.example.",
+        )
+        self.assertNotIn("REGISTER from 100", pbx.output)
+
+    def restarted(self, transport: str) -> None:
+        pbx = self.pbx()
+        bot_id = self.bot(transport=transport)
+        state = self.reaches(bot_id, "registered")
+        pbx.stop()
+        again = self.pbx()
+        again.wait_for("REGISTER from 100", 60.0)
+        self.assertEqual(self.phone().invite("100").code, 200)
+        history = self.reaches(bot_id, "registered", state["at"])
+        self.assertEqual(history["state"], "registered")
+        past = [each["words"] for each in self.service.command("bot", "show", bot_id)["registration"]]
+        self.assertTrue(any("was lost: " in words for words in past), past)
+
+    def test_connection_lost(self) -> None:
+        """A PBX that was restarted gets us back as soon as it takes connections, and the history says what was."""
+        self.restarted("tcp")
+
+    def test_tls_connection_lost(self) -> None:
+        """Over TLS as well."""
+        self.restarted("tls")
+
+    def test_stopped_over_tls(self) -> None:
+        """When the service stops, the PBX is told over its connection."""
+        pbx = self.pbx()
+        self.reaches(self.bot(transport="tls"), "registered")
+        self.service.stop()
+        pbx.wait_for(r"REGISTER from 100 .* expires 0")
 
     def test_stranger(self) -> None:
         """Whoever learns the Contact but is not the PBX gets 403."""

@@ -33,6 +33,11 @@ class Fields(SynchronousTestCase):
         form: dict[str, Any] = {"port": "", "expires": "", "domain": "PBX.example.org:5081", "transport": "UDP"}
         bot = fields.checked_bot(replace(OUT, **form, allowed="10.8.0.1, 10.9.0.5/16 2001:db8::1"))
         self.assertEqual((bot.domain, bot.port, bot.expires, bot.transport), ("pbx.example.org", 5081, 600, "udp"))
+        for domain, port in (("2001:DB8::1", 0), ("[2001:db8::1]", 0), ("[2001:db8::1]:5081", 5081)):
+            bot6 = fields.checked_bot(replace(OUT, domain=domain, port=0))
+            self.assertEqual((bot6.domain, bot6.port), ("2001:db8::1", port))
+        for transport in ("udp", "tcp", "TLS", ""):
+            self.assertEqual(fields.checked_bot(replace(OUT, transport=transport)).transport, transport.lower())
         self.assertEqual(bot.allowed, "10.8.0.1/32 10.9.0.0/16 2001:db8::1/128")
         self.assertEqual(fields.checked_bot(bot), bot)
         wrong: dict[str, Any] = {

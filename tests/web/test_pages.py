@@ -358,10 +358,14 @@ class BotPages(Pages):
             "Registered at the PBX",
             "192.0.2.9:5060",
             "10.8.0.0/24",
+            "Next try at",
         ):
             self.assertIn(part, text)
+        self.assertNotIn("Registered until", text)
         self.assertNotIn("<script>alert", text)
         self.assertIn("Refused by the PBX", browser.get("/settings/bots").text)
+        self.registrations[bot.id] = state
+        self.assertIn("Registered until", browser.get(path).text)
         self.assertEqual(browser.get(f"{path}/edit").value("port"), "5080")
 
     def test_new_bot(self) -> None:
