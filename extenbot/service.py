@@ -251,7 +251,7 @@ class Extenbot(Service):
 
     def _raise_file_limit(self) -> None:
         streams = any(endpoint.kind != "udp" for endpoint in self.settings.sip.listen)
-        besides = FILES_BESIDES + (self.settings.limits.connections if streams else 0)
+        besides = FILES_BESIDES + self.settings.limits.connections * (2 if streams else 1)
         want = self.settings.limits.calls * FILES_PER_CALL + besides
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY and soft < want:

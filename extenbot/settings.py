@@ -319,7 +319,9 @@ class Console:
 @dataclass(frozen=True, slots=True)
 class Limits:
     calls: int = _setting(400, _whole(1, 100000), "calls at one time, all bots")
-    connections: int = _setting(1000, _whole(1, 100000), "TCP and TLS connections for SIP at one time")
+    connections: int = _setting(
+        1000, _whole(1, 100000), "TCP and TLS connections for SIP that are taken at one time; as many are made"
+    )
     calls_per_bot: int = _setting(50, _whole(1, 100000), "calls at one time, one bot")
 
 

@@ -27,7 +27,8 @@ class SipSockets:
         most: int = 1000,
         keepalive: float = 30.0,
     ) -> None:
-        """`idle` is for how many seconds a silent connection is kept, `most` how many there may be.
+        """`idle` is for how many seconds a silent connection is kept, `most` how many may come, and
+        how many we make.
 
         A connection that is watched is never idle: it is pinged every `keepalive` seconds (0: never).
         """

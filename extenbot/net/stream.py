@@ -3,7 +3,7 @@
 Answers go back on the connection that the request came on, and so do requests of ours to whoever registered
 or called on it, as long as it lives. Where we connect over TLS the other end must prove its name.
 
-A stranger costs little: at most `most` connections in all and `MOST_OF_PEER` of one address, a message
+A stranger costs little: at most `most` connections that came and `MOST_OF_PEER` of one address, a message
 must be complete `PATIENCE` seconds after its first byte, the first one after the connection came (the TLS
 handshake included), and who does not read what we write is hung up on.
 
@@ -89,7 +89,8 @@ class _Connection(Protocol):
         wire.registerProducer(self, True)
         if self.way:
             below = wire if self._kind == "TCP" else wire.transport
-            below.getHandle().setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNTAKEN * 1000))
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+                below.getHandle().setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNTAKEN * 1000))
         self._streams.came(self)
         self._wait(DIALLING if self.way else PATIENCE)
         if self._kind == "TCP":
@@ -377,7 +378,8 @@ class Streams:
         way = (kind, dial)
         if way in self._made:
             return self._made[way]
-        if not self.admit(host):
+        if self._closing or len(self._made) >= self._most:  # strangers' connections do not keep us from making ours
+            self.turned_away += 1
             return None
         self._made[way] = connection = _Connection(self, kind, host, way)
         self._count(connection)
@@ -395,8 +397,8 @@ class Streams:
         return connection
 
     def admit(self, host: str) -> bool:
-        """Whether there may be one more connection with this peer."""
-        if not self._closing and len(self._all) < self._most and self._of_peer[host] < MOST_OF_PEER:
+        """Whether there may be one more connection of this peer."""
+        if not self._closing and len(self._all) - len(self._made) < self._most and self._of_peer[host] < MOST_OF_PEER:
             return True
         self.turned_away += 1
         return False

@@ -595,8 +595,8 @@ class Registrant:
         """
         via = response.via
         host, port = (via.params.get("received") or via.host).strip("[]"), via.params.get("rport") or ""
-        if not re.fullmatch(r"[1-9][0-9]{0,4}", port):
-            return
+        if via.transport != self._target.transport or not re.fullmatch(r"[1-9][0-9]{0,4}", port):
+            return  # what was too large for a datagram went by a connection, and was seen from its port
         with suppress(ValueError):  # its host is a name of ours
             seen = str(ipaddress.ip_address(host)), int(port)
             ours = self._target.transport != "UDP" and seen[0] == self._means.transport.advertised(self._flow)[0]

@@ -123,6 +123,18 @@ class Resolving(SynchronousTestCase):
         first = [self.successResultOf(resolver.locate("pbx.example", 0, "UDP"))[0].port for _ in range(100)]
         self.assertTrue(50 <= first.count(1) <= 90, first)
 
+    def test_without_a_word(self) -> None:
+        """Of a domain that names several transports the safest is first; without a word of DNS it is UDP."""
+        ours = ("TLS", "TCP", "UDP")
+        self.assertEqual(self.locate(transports=ours), (Target("UDP", "192.0.2.1", 5060),))
+        self.assertEqual(self.locate(port=5070, transports=ours), (Target("UDP", "192.0.2.1", 5070),))
+        self.assertEqual(self.locate("192.0.2.5", transports=ours[:2]), (Target("TCP", "192.0.2.5", 5060),))
+        for label, port in (("_sip._udp", 1), ("_sip._tcp", 2), ("_sips._tcp", 3)):
+            self.names.put(f"{label}.pbx.example", dns.Record_SRV(1, 1, port, "a.example"))
+        found = [(place.transport, place.port) for place in self.locate(transports=ours)]
+        self.assertEqual(found, [("TLS", 3), ("TCP", 2), ("UDP", 1)])
+        self.assertEqual([place.port for place in self.locate(transport="TCP", transports=ours)], [2])
+
     def test_not_served(self) -> None:
         """A target of "." says that this is not served: then the host itself is asked."""
         self.names.put("_sip._udp.pbx.example", dns.Record_SRV(0, 0, 0, b""))

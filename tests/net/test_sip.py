@@ -274,6 +274,18 @@ class Tcp(TestCase):
             await until(lambda: us.sockets.streams.turned_away == 2)
             self.assertEqual(len(us.sockets.streams._all), 2)
 
+    async def test_ours_besides(self) -> None:
+        """However many strangers have connected, we can still connect to a PBX, and only so many strangers can come."""
+        pbx, us = Side(self), Side(self, most=2)
+        address, own = us.listen("tcp"), pbx.listen("tcp")
+        for host in ("127.0.0.3", "127.0.0.4"):
+            Side(self).sockets.send(BYE, Flow("TCP", (host, 0), address))
+        await until(lambda: len(us.sockets.streams._all) == 2)
+        us.dial("TCP", own, OPTIONS)
+        self.assertEqual((await pbx.heard.get())[0], OPTIONS)
+        refused = await self.raw(us, address)
+        self.assertIn(await self._end(refused), (b"", None))
+
     async def test_deaf(self) -> None:
         """A peer that does not read is hung up on: what waits for it is bounded."""
         us = Side(self)

@@ -36,6 +36,13 @@ class StartAndStop(SynchronousTestCase):
         self.assertNotIn("demo@localhost", second.output)
         self.assertEqual(Caller(self, second.sip, *credentials).register().code, 200)
 
+    def test_any_port(self) -> None:
+        """With port 0 the screen and the log say which ports it became."""
+        service = Service(self, ports=(0, 0))
+        port = service.wait_for(r"Pages +http://127\.0\.0\.1:([1-9]\d+)/")[1]
+        sip = service.wait_for(r"SIP +127\.0\.0\.1:([1-9]\d+) \(UDP\)")[1]
+        service.wait_for(rf"extenbot is up: SIP on \['udp:{sip}:.*'\], pages on \['tcp:{port}:interface=127.0.0.1'\]")
+
     def test_end_of_an_idle_service(self) -> None:
         """SIGTERM and Ctrl-C end it with 0 and without a traceback, also when they come twice."""
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -370,6 +370,16 @@ class BehindNat(Rig):
         self.nothing_sent()
         self.assertIn("203.0.113.5:1024", made.contact)
 
+    def test_large(self) -> None:
+        """A REGISTER that is too large for a datagram goes over TCP; the port of that says nothing of our UDP port."""
+        made = self.registrant(username="1" * 1000)
+        request = self.request()
+        self.assertEqual((self.flow.transport, request.via.transport), ("TCP", "TCP"))
+        self.seen -= 1
+        self.reply(200, seen_as=("203.0.113.5", 40000))
+        self.assertIn(f"@{US[0]}:{US[1]}", made.contact)
+        self.assertNotIn("transport", made.contact)
+
     def test_new_port_each_time(self) -> None:
         """A NAT that changes the port with every packet does not make us register without end."""
         self.registrant()
