@@ -303,13 +303,7 @@ class Call:
     def reoffered(self, body: bytes) -> bytes:
         """A re-INVITE or UPDATE: media moves, or the caller is put on hold. Returns our answer."""
         if body:
-            offer = sdp.read_offer(body)
-            agreed = sdp.agree(offer, self._agreed.codec, self._secret)
-            toward = self._toward(agreed)
-            if agreed.remote is not None and (":" in toward) != (":" in self._port.address[0]):
-                agreed = self._change_port(offer, toward)
-            self._move(agreed)
-            self._offer = offer
+            self._take_offer(sdp.read_offer(body))
         # Without an offer of theirs this is ours, and who is on hold may be taken off it (RFC 6337 5.3).
         agreed = self._agreed if body else replace(self._agreed, direction="sendrecv")
         if (same := self._description(agreed)) == self._described:  # RFC 4028 7.4
@@ -321,6 +315,29 @@ class Call:
     def pressed(self, digit: str) -> None:
         """A key by INFO; those that come as RTP events are noted alike."""
         self._digit(digit)
+
+    def move_to(self, request: Request, session: Answering) -> None:
+        """The PBX puts somebody else, or another line, on this call (RFC 3891): the conversation goes on there.
+
+        `Refused` (415, 480, 488) and `Malformed` when that cannot be; then nothing has changed.
+        """
+        if self.state not in ("talking", "transferring"):
+            raise Refused(480, "The call to replace has not begun, or is ending")
+        body = offered(request)
+        offer = sdp.read_offer(body) if body else None
+        secret = self._new_secret(session)
+        if offer:
+            sdp.agree(offer, self._agreed.codec, secret)
+        self._session.replaced_by(session)
+        self._session, self._part, self._secret = session, session.bye, secret
+        self.person = caller_of(request)
+        self.journal.happened("replaced", caller=self.person.number)
+        if offer:
+            self._take_offer(offer)
+        self._offer = offer
+        self._version += 1
+        self._described = self._description(self._agreed if offer else replace(self._agreed, direction="sendrecv"))
+        session.answer(self._described)
 
     def transferred(self, code: int, words: str, final: bool) -> None:
         self.journal.happened("transfer", code=code, words=words, final=final)
@@ -499,6 +516,15 @@ class Call:
         """Whom our RTP address must suit: the host of the signalling, or the SDP's when that has another IP version."""
         remote = agreed.remote
         return remote[0] if remote is not None and (":" in remote[0]) != (":" in self._host) else self._host
+
+    def _take_offer(self, offer: sdp.Offer) -> None:
+        """`Refused` 488 when it is of no use; then nothing has changed."""
+        agreed = sdp.agree(offer, self._agreed.codec, self._secret)
+        toward = self._toward(agreed)
+        if agreed.remote is not None and (":" in toward) != (":" in self._port.address[0]):
+            agreed = self._change_port(offer, toward)
+        self._move(agreed)
+        self._offer = offer
 
     def _change_port(self, offer: sdp.Offer, toward: str) -> sdp.Agreed:
         """The media goes over to the other IP version; with our address our SRTP key must change (RFC 4568 7.1.4)."""

@@ -168,10 +168,15 @@ class Switch:
         self, request: Request, transaction: ServerTransaction, bot: Bot, contact: str, registration: str = ""
     ) -> None:
         """Begin a call; `registration` is the address at the PBX that it came to, for a registrant."""
-        self._admit(bot)
+        replaced = self._replaced(request, bot)
+        if replaced is None:
+            self._admit(bot)
         around, flow = self._around, transaction.flow
         session = Answering(self._means, transaction, contact)
         session.authorizer = Authorizer(bot.auth_id or bot.username, bot.password, around.tokens)
+        if replaced is not None:
+            self._take_over(replaced, request, session)
+            return
         peer = _written(flow.remote)
         call = Call(bot, around, partial(self._dial, bot), self._over)
         try:
@@ -190,6 +195,25 @@ class Switch:
             peer=peer,
             bot=bot.username,
         )
+
+    def _replaced(self, request: Request, bot: Bot) -> Call | None:
+        """The call of this bot whose place an INVITE wants to take (RFC 3891): a PBX transfers its end of it."""
+        session = self._means.sessions.replaced(request)
+        if session is None:
+            return None
+        for call in self.calls:
+            if call is session.listener and call.bot.id == bot.id:
+                return call
+        raise Refused(481, "There is no such call to replace")  # what others talk is nobody's business
+
+    def _take_over(self, call: Call, request: Request, session: Answering) -> None:
+        try:
+            call.move_to(request, session)
+        except (Remote, Refused) as error:
+            session.refuse(error.code, "", getattr(error, "headers", ()))
+        except BaseException:
+            session.refuse(500)
+            raise
 
     def _up(self, call: Call) -> None:
         self._calls[call.id] = call

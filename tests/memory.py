@@ -651,7 +651,7 @@ class Caller:
         first = read(self._asking)
         headers = "".join(
             f"{name}: {first.first(name)}\r\n"
-            for name in ("content-type", "p-asserted-identity", "expires")
+            for name in ("content-type", "p-asserted-identity", "expires", "replaces")
             if first.first(name)
         )
         self.send(method, first.body, headers=headers, to=first.first("to") or "", retry=True)

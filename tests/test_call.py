@@ -1032,6 +1032,67 @@ class Transfer(Case):
             self.ended(world, reason)
 
 
+class Replaced(Case):
+    """The PBX transfers its own end of a call, by an INVITE with Replaces (RFC 3891)."""
+
+    def replace(self, world: World, tags: str, *, username: str = "eva", sdp: bytes | None = None) -> Caller:
+        other = Caller(world, number=len(world.phones), codec="PCMA", username=username)
+        other.own_tag = "other"
+        other.invite(sdp, headers=f"Replaces: call-0;{tags}\r\n")
+        world.run(0.1)
+        return other
+
+    def test_conversation_goes_on(self) -> None:
+        """Somebody else's phone takes the call over: the bot goes on with the same sentence, in that phone's law."""
+        world, caller = self.up('speed 4\non greet: tone 440 for 6 s "A long story."')
+        world.run(1)
+        other = self.replace(world, f"to-tag={caller.tag};from-tag=pbx")
+        self.assertEqual(other.codes[-1], 200)
+        self.assertEqual(len(caller.asked("BYE")), 1)
+        now = world.clock.seconds()
+        world.run(1)
+        self.assertTrue(other.hears(440, now))
+        self.assertFalse(caller.hears(440, now))
+        world.run(5)
+        self.assertEqual(len(world.switch.calls), 1)
+        other.bye()
+        record = self.ended(world, "caller hung up")
+        self.assertEqual([line.text for line in record.transcript], ["A long story."])
+        self.assertIn("replaced", [event.what for event in record.events])
+
+    def test_our_offer(self) -> None:
+        """An INVITE without SDP gets our offer, and its ACK brings the answer."""
+        world, caller = self.up('speed 4\non greet: tone 440 for 6 s "A long story."')
+        other = Caller(world, number=1)
+        other.own_tag = "other"
+        other.ack_body = offer("0 101", address=other.media)
+        other.invite(b"", headers=f"Replaces: call-0;to-tag={caller.tag};from-tag=pbx\r\n")
+        world.run(1)
+        self.assertEqual(other.codes[-1], 200)
+        self.assertTrue(other.hears(440))
+        other.bye()
+        self.ended(world, "caller hung up")
+
+    def test_refused(self) -> None:
+        """No such call, another bot's call, a description of no use: refused, and the call goes on."""
+        mallory = bot(id="b2", username="mallory", name="Mallory")
+        world, caller = self.up(GREETING, bot(), mallory)
+        right = f"to-tag={caller.tag};from-tag=pbx"
+        for tags, options, code in (
+            ("to-tag=1;from-tag=2", {}, 481),
+            (right, {"username": "mallory"}, 481),
+            (right, {"sdp": offer("9")}, 488),
+            (right + ";early-only", {}, 486),
+            ("from-tag=pbx", {}, 400),
+        ):
+            other = self.replace(world, tags, **options)
+            self.assertEqual(other.codes[-1], code, tags)
+        self.assertEqual(len(world.switch.calls), 1)
+        self.assertEqual(caller.asked("BYE"), [])
+        caller.bye()
+        self.ended(world, "caller hung up")
+
+
 class Ladders(Case):
     maxDiff = None
 
