@@ -177,11 +177,11 @@ class Session:
         session._continues = True
         self.bye([("Reason", 'SIP;cause=200;text="Replaced"')])
 
-    def confirmed(self, response: Response, described: bytes) -> None:
-        """This 2xx came for our INVITE that began the dialog and `described` us, and the ACK is out."""
+    def established(self, invite: Request, response: Response) -> None:
+        """Our INVITE that began the dialog was answered by this 2xx, and the ACK is out."""
         if self._state is State.EARLY:
             self._state = State.CONFIRMED
-            self._described = described
+            self._described = invite.body
             self._learn(response)
             self._lasting.confirmed(response)
 
@@ -386,9 +386,8 @@ class Session:
         request.set("supported", _UNREMARKABLE)
         request.set("content-type", SDP)
         request.body = self._described
-        authorizer = self.authorizer
-        if authorizer:
-            authorizer.authorize(request)
+        if self.authorizer:
+            self.authorizer.authorize(request)
         again: Callable[[], None] | None = None
 
         def responded(response: Response, _flow: Flow) -> None:
@@ -400,19 +399,18 @@ class Session:
                 again = self._means.transactions.acknowledge(
                     self.dialog.acknowledgement(request.cseq.number), self._toward()
                 )
-            elif (
-                response.code in CHALLENGED
-                and authorizer
-                and tries > 1
-                and not self.over
-                and authorizer.challenged(request, response)
-            ):
+                self._refreshed(request, response)
+            elif self._challenged(request, response, tries):
                 self._send_reinvite(self.dialog.again(request), tries - 1)
-                return
-            if response.code >= 200:
+            elif response.code >= 300:
                 self._refreshed(request, response)
 
         self._reinvite = self._means.transactions.invite(request, self._toward(), responded)
+
+    def _challenged(self, request: Request, response: Response, tries: int) -> bool:
+        if not self.authorizer or self.over or tries < 2 or response.code not in CHALLENGED:
+            return False
+        return self.authorizer.challenged(request, response)
 
     def _refreshed(self, request: Request, response: Response) -> None:
         """The final answer to a refresh; copies, and one that comes after the call has ended, mean nothing."""
@@ -448,7 +446,7 @@ class Session:
         request = self.dialog.request("REFER")
         for name, value in (("Refer-To", f"<{uri}>"), ("Referred-By", referrer), self._contact, ALLOW, SUPPORTED):
             request.set(name, value)
-        self._transfers.asked(self.dialog.local_cseq)
+        self._transfers.asked(request.cseq.number)
         self._ask(request, self._refer_answered)
 
     def _refer_answered(self, response: Response) -> None:
