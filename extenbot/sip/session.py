@@ -396,9 +396,11 @@ class Session:
                 again()
             elif 200 <= response.code < 300:
                 self._retarget(response)  # the ACK goes there already
-                again = self._means.transactions.acknowledge(
-                    self.dialog.acknowledgement(request.cseq.number), self._toward()
-                )
+                ack = self.dialog.acknowledgement(request.cseq.number)
+                for name in ("authorization", "proxy-authorization"):  # RFC 3261 22.1
+                    for value in request.all(name):
+                        ack.add(name, value)
+                again = self._means.transactions.acknowledge(ack, self._toward())
                 self._refreshed(request, response)
             elif self._challenged(request, response, tries):
                 self._send_reinvite(self.dialog.again(request), tries - 1)

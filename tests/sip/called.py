@@ -58,6 +58,10 @@ class Called(SynchronousTestCase):
         self.stack.transactions.received(data, flow)
         return sent, data
 
+    def notify(self, number: int, status: str, state: str = "active", event: str = "refer") -> list[str]:
+        headers = f"Event: {event}\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag;version=2.0\r\n"
+        return self.ours("NOTIFY", number, headers=headers, body=f"SIP/2.0 {status}\r\n".encode())
+
     def nothing_left(self) -> None:
         """Everything is released when all transactions have run out."""
         self.clock.pump([0.5] * 200)

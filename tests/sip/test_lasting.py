@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.sip.authorize import Authorizer
 from extenbot.sip.dialog import Dialog
 from extenbot.sip.lasting import Lasting
 from extenbot.sip.message import Request, Response, read
@@ -398,6 +399,40 @@ class WeRefresh(Case):
             self.assertEqual([line.split()[1] for line in self.wire.take()], ["ACK"])
             self.assertEqual(self.told, [] if ours else [("ended", "caller")])
             self.nothing_left()
+
+    def test_challenged(self) -> None:
+        """A refresh that is challenged is sent again with credentials; the ACK of a re-INVITE has them too."""
+        asks = 'Digest realm="pbx", nonce="n1"'
+        challenge: dict[str, Any]
+        for headers, method in ((UPDATES, "UPDATE"), (KNOWS, "INVITE")):
+            for code, name, answers in (
+                (401, "www_authenticate", "authorization"),
+                (407, "proxy_authenticate", "proxy-authorization"),
+            ):
+                self.setUp()
+                self.answered(headers)
+                challenge = {name: asks}
+                self.stack.session.authorizer = Authorizer("100", "secret", CountingTokens())
+                self.assertEqual(self.sent_at(900).all(answers), [])
+                self.reply(code, "Who?", **challenge)
+                sent, _ = self.reply(200, session_expires="1800;refresher=uac")
+                self.assertEqual((sent.method, sent.cseq.number), (method, 3))
+                self.assertIn('username="100"', sent.first(answers) or "")
+                acks = [message for message in self.wire.messages() if isinstance(message, Request)]
+                self.assertEqual([ack.first(answers) for ack in acks], [sent.first(answers)] * (method == "INVITE"))
+                again = self.sent_at(1800)  # at once with credentials
+                self.assertIn('username="100"', again.first(answers) or "")
+                self.reply(code, "Wrong", **challenge)
+                self.assertEqual([line for line in self.wire.take() if method in line], [])
+                self.stack.session.bye()
+                self.nothing_left()
+
+    def test_nobody_to_ask(self) -> None:
+        """A challenge is a refusal where we have no credentials, and of a living PBX all the same."""
+        self.answered(UPDATES)
+        self.sent_at(900)
+        self.reply(401, "Who?", www_authenticate='Digest realm="pbx", nonce="n1"')
+        self.assertEqual(self.at(1800), ["UPDATE sip:pbx@192.0.2.10:5060 SIP/2.0"])
 
     def test_bad_contact(self) -> None:
         """A 200 with a Contact of no use leaves the target as it was."""

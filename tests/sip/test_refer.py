@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from extenbot.errors import Malformed, Misuse
-from extenbot.sip.message import Request
+from typing import Any
+from urllib.parse import unquote
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extenbot.errors import Malformed, Misuse, Refused
+from extenbot.sip.authorize import Authorizer
+from extenbot.sip.dialog import Dialog
+from extenbot.sip.headers import name_addr
+from extenbot.sip.message import Request, Response, read
+from extenbot.sip.refer import replacing, target_uri
+from extenbot.sip.session import Means, Session
+from extenbot.sip.uri import Uri
+from tests.fakes import CountingTokens
 from tests.sip.called import Called
+from tests.sip.wire import ANSWER, FLOW, OFFER, request
 
 
 class Transfer(Called):
-    def notify(self, number: int, status: str, state: str = "active", event: str = "refer") -> list[str]:
-        headers = f"Event: {event}\r\nSubscription-State: {state}\r\nContent-Type: message/sipfrag;version=2.0\r\n"
-        return self.ours("NOTIFY", number, headers=headers, body=f"SIP/2.0 {status}\r\n".encode())
-
     def test_asterisk_transfer(self) -> None:
         """Asterisk: 202, NOTIFY 100, 180, 200, and then it waits for our BYE."""
         session = self.talking()
@@ -135,3 +145,305 @@ class Transfer(Called):
         self.assertEqual(self.wire.sent, [])
         session.refer("100")
         self.assertRaises(Misuse, session.refer, "100")
+
+    def test_expired_subscription(self) -> None:
+        """The PBX's own time for news counts, up to three minutes, and 0 is the end of it."""
+        for state, wait in (("active;expires=30", 30), ("active; expires=120", 120), ("pending;expires=3600", 180)):
+            self.setUp()
+            session = self.talking()
+            session.refer("200")
+            self.reply(202, "Accepted")
+            self.notify(2, "180 Ringing", state)
+            self.clock.advance(wait - 0.001)
+            self.assertEqual(len(self.told), 2)
+            self.clock.advance(0.001)
+            self.assertEqual(self.told[2:], [("transferred", 408, "No word of the transfer", True)])
+            session.bye()
+            self.nothing_left()
+        self.setUp()
+        self.talking().refer("200")
+        self.notify(2, "180 Ringing", "active;expires=0")
+        self.assertEqual(self.told, [("transferred", 480, "The transfer ended without a result", True)])
+
+    def test_no_subscription(self) -> None:
+        """A 2xx with `Refer-Sub: false` says that no NOTIFY will come: that is the outcome (RFC 4488)."""
+        session = self.talking()
+        session.refer("200")
+        self.reply(202, "Accepted", refer_sub="false ;x=y")
+        self.assertEqual(self.told, [("transferred", 202, "Accepted", True)])
+        self.assertEqual(self.run_for(70), [])
+        self.setUp()
+        self.talking().refer("200")
+        self.reply(200, "OK", refer_sub="true")
+        self.assertEqual(self.told, [("transferred", 200, "OK", False)])
+
+    def test_taken_over(self) -> None:
+        """A PBX that has accepted and then ends the call by itself has done it, whatever it said in between."""
+        for news in ((), ("100 Trying",), ("100 Trying", "180 Ringing")):
+            self.setUp()
+            self.talking().refer("200")
+            self.reply(202, "Accepted")
+            for number, status in enumerate(news, 2):
+                self.notify(number, status)
+            self.told.clear()
+            self.assertEqual(self.ours("BYE", 9), ["0 SIP/2.0 200 OK"])
+            self.assertEqual(self.told, [("transferred", 200, "The PBX took the call over", True), ("ended", "caller")])
+            self.nothing_left()
+
+    def test_hung_up_too_early(self) -> None:
+        """A BYE before the REFER was accepted, or after it failed, is the caller's."""
+        session = self.talking()
+        session.refer("200")
+        self.wire.take()
+        self.ours("BYE", 2)
+        self.assertEqual(self.told, [("ended", "caller")])
+        self.setUp()
+        self.talking().refer("200")
+        self.reply(202)
+        self.notify(2, "486 Busy Here", "terminated")
+        self.told.clear()
+        self.ours("BYE", 3)
+        self.assertEqual(self.told, [("ended", "caller")])
+
+    def test_refusals(self) -> None:
+        """Whatever a PBX says against it is told in its own words, and the call goes on."""
+        for code, words in ((403, "Forbidden"), (405, "Nope"), (420, "Bad"), (501, "Not here"), (503, "Later")):
+            self.setUp()
+            session = self.talking()
+            session.refer("200")
+            self.reply(code, words)
+            self.assertEqual(self.told, [("transferred", code, words, True)])
+            self.assertTrue(session.up)
+            self.notify(2, "200 OK", "terminated")
+            self.assertEqual(len(self.told), 1)
+
+    def test_no_answer(self) -> None:
+        """A REFER without any answer is 408 after 32 s, and the call is over (RFC 3261 12.2.1.2)."""
+        self.talking().refer("200")
+        self.assertEqual(self.run_for(32)[-1], "32 BYE sip:pbx@192.0.2.10:5060 SIP/2.0")
+        self.assertEqual(self.told, [("transferred", 408, "Request Timeout", True), ("ended", "lost")])
+        self.nothing_left()
+
+    def test_challenged(self) -> None:
+        """A challenged REFER goes again with credentials, and the NOTIFYs of the second one count."""
+        session = self.talking()
+        session.authorizer = Authorizer("100", "secret", CountingTokens())
+        session.refer("200")
+        self.reply(407, "Who?", proxy_authenticate='Digest realm="pbx", nonce="n"')
+        sent, _ = self.reply(202)
+        self.assertEqual((sent.cseq.number, sent.first("refer-to")), (3, "<sip:200@192.0.2.10>"))
+        self.assertIn('username="100"', sent.first("proxy-authorization") or "")
+        self.notify(2, "200 OK", "terminated", "refer;id=3")
+        self.assertEqual(self.told, [("transferred", 202, "OK", False), ("transferred", 200, "OK", True)])
+
+    def test_several(self) -> None:
+        """Each REFER has its own NOTIFYs; late ones of an earlier one are answered and mean nothing."""
+        session = self.talking()
+        session.refer("200")
+        self.reply(202)
+        first = session.dialog.local_cseq
+        self.notify(2, "486 Busy Here", "terminated", f"refer;id={first}")
+        session.refer("300")
+        self.reply(202)
+        self.told.clear()
+        self.assertEqual(self.notify(3, "200 OK", "terminated", f"refer;id={first}"), ["0 SIP/2.0 200 OK"])
+        self.assertEqual(self.told, [])
+        self.notify(4, "603 Decline", "terminated", f"Refer ; id={first + 1}")
+        self.assertEqual(self.told, [("transferred", 603, "Decline", True)])
+
+    def test_unreadable_notify(self) -> None:
+        """A NOTIFY that cannot be read is 400 and tells nothing; a body that is no status line is no news."""
+        self.talking().refer("200")
+        self.wire.take()
+        self.assertEqual(self.notify(2, "200 OK", event="refer;id=x")[0][:13], "0 SIP/2.0 400")
+        self.assertEqual(self.notify(3, "200 OK", state="active;expires=x")[0][:13], "0 SIP/2.0 400")
+        self.assertEqual(self.told, [])
+        self.notify(4, "what", state="")
+        self.assertEqual(self.told, [("transferred", 100, "", False)])
+
+    def test_never_asks_for_silence(self) -> None:
+        """We want to know what becomes of it: no REFER says `Refer-Sub: false`."""
+        self.talking().refer("200")
+        (sent,) = self.wire.messages()
+        self.assertEqual((sent.first("refer-sub"), "norefersub" in sent.tokens("supported")), (None, True))
+
+
+_host = st.sampled_from(["192.0.2.10", "[2001:db8::1]", "pbx.example"])
+
+
+class Targets(Called):
+    @settings(max_examples=300, deadline=None)
+    @given(st.text(max_size=40) | st.from_regex(r"(sips?|tel):[ -~\r\n]{0,30}"), _host)
+    def test_no_headers_injected(self, target: str, host: str) -> None:
+        """Whatever is given as a target, it is refused or it stands in Refer-To and nowhere else."""
+        try:
+            uri = target_uri(target, host)
+        except Malformed:
+            return
+        dialog = Dialog("c", "<sip:a@h>;tag=1", "<sip:b@h>;tag=2", Uri.read("sip:b@h"), (), 1, 1)
+        sent = dialog.request("REFER")
+        sent.set("via", "SIP/2.0/UDP h;branch=z9hG4bK1")
+        names = list(sent.headers)
+        sent.set("refer-to", f"<{uri}>")
+        again = read(sent.toString().encode())
+        self.assertEqual(list(again.headers), [*names, "refer-to"])
+        there = name_addr(again.first("refer-to") or "")
+        self.assertEqual((there.uri, there.display, dict(there.params)), (uri, "", {}))
+        self.assertIn(there.uri.scheme, ("sip", "sips"))
+
+    def test_forms(self) -> None:
+        """What people and models write for a target."""
+        for target, uri in (
+            ("+49 30 1234", None),
+            ("+49-30-1234", "sip:+49-30-1234@pbx.example"),
+            ("tel:+49-30-(12)34;phone-context=x", "sip:+49301234@pbx.example"),
+            ("TEL:100", "sip:100@pbx.example"),
+            ("sips:a@h", "sips:a@h"),
+            ("sip:a@h?Replaces=x", "sip:a@h?Replaces=x"),
+            ("anna", "sip:anna@pbx.example"),
+            ("<sip:a@h>", None),
+            ('"Anna" <sip:a@h>', None),
+            ("urn:service:sos", None),
+            ("sip:", None),
+        ):
+            if uri is None:
+                self.assertRaises(Malformed, target_uri, target, "pbx.example")
+            else:
+                self.assertEqual(str(target_uri(target, "pbx.example")), uri)
+
+
+class Attended(Called):
+    """The caller is joined with somebody whom we have called meanwhile (RFC 5589 7)."""
+
+    def consultation(self, call_id: str = "consult;1@h", tag: str = "their tag") -> Session:
+        invite = read(request("INVITE", 7, body=OFFER, call_id=call_id))
+        ok = request("INVITE", 7, contact="<sip:200@192.0.2.10:5062>", call_id=call_id, to_tag=tag)
+        response = read(b"SIP/2.0 200 OK\r\n" + ok.split(b"\r\n", 1)[1])
+        assert isinstance(invite, Request)
+        assert isinstance(response, Response)
+        means = Means(self.clock, self.stack.tokens, self.stack.transactions, self.stack.sessions, 0)
+        session = Session(means, Dialog.called(invite, response), FLOW, "192.0.2.10", "sip:bot@192.0.2.1:5060")
+        session.established(invite, response)
+        return session
+
+    def test_refer_to(self) -> None:
+        """Refer-To names the other call as its far side knows it, escaped; the PBX ends both."""
+        session, other = self.talking(), self.consultation()
+        session.refer_to(other, "sip:bot@example.org")
+        sent, _ = self.reply(202)
+        there = name_addr(sent.first("refer-to") or "")
+        self.assertEqual(
+            sent.first("refer-to"),
+            "<sip:200@192.0.2.10:5062?Replaces=consult%3B1%40h%3Bto-tag%3Dtheir%20tag%3Bfrom-tag%3Dpbx>",
+        )
+        self.assertEqual(unquote(there.uri.header_text), "Replaces=consult;1@h;to-tag=their tag;from-tag=pbx")
+        self.assertEqual(sent.first("referred-by"), "<sip:bot@example.org>")
+        self.assertEqual(str(other.dialog.target), "sip:200@192.0.2.10:5062")
+        self.notify(2, "200 OK", "terminated")
+        self.assertEqual(self.told[-1], ("transferred", 200, "OK", True))
+        other.bye()
+        self.reply(200)
+        session.bye()
+        self.nothing_left()
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.text(st.characters(codec="ascii", exclude_characters="\r\n"), min_size=1), st.from_regex(r"[!-~]{1,20}"))
+    def test_any_call(self, call_id: str, tag: str) -> None:
+        """Whatever the other side calls the call: the Refer-To reads back as one URI with one header."""
+        dialog = Dialog(call_id, "<sip:a@h>;tag=1", "<sip:b@h>;tag=2", Uri.read("sip:b@h;x=y"), (), 1, None)
+        dialog.remote_tag = tag
+        there = name_addr(f"<{replacing(dialog)}>").uri
+        name, _, value = there.header_text.partition("=")
+        self.assertEqual((name, unquote(value)), ("Replaces", f"{call_id};to-tag={tag};from-tag=1"))
+
+    def test_not_up(self) -> None:
+        """There must be two calls."""
+        session, other = self.talking(), self.consultation()
+        other.bye()
+        self.assertRaises(Misuse, session.refer_to, other)
+        session.bye()
+        self.assertRaises(Misuse, session.refer_to, self.consultation("c2"))
+
+
+class Replaced(Called):
+    """The PBX joins two phones, so that a call of the bot's goes on in a new dialog (RFC 3891)."""
+
+    def wish(self, value: str, **more: Any) -> Session | None:
+        invite = read(request("INVITE", call_id="new", headers=f"Replaces: {value}\r\n", **more))
+        assert isinstance(invite, Request)
+        return self.stack.sessions.replaced(invite)
+
+    def value(self, more: str = "", remote: str = "pbx") -> str:
+        return f"call-1;to-tag={self.stack.session.dialog.local_tag};from-tag={remote}{more}"
+
+    def refused(self, value: str) -> int:
+        try:
+            self.wish(value)
+        except (Refused, Malformed) as error:
+            return error.code
+        return 200
+
+    def test_which(self) -> None:
+        """The call is named by Call-ID and tags, as we see them."""
+        session = self.talking()
+        self.assertIs(self.wish(self.value()), session)
+        self.assertIs(self.wish(self.value(" ; x=y")), session)
+        plain = read(request("INVITE"))
+        assert isinstance(plain, Request)
+        self.assertIsNone(self.stack.sessions.replaced(plain))
+
+    def test_refusals(self) -> None:
+        """What cannot be replaced is refused as RFC 3891 3 says."""
+        session = self.talking()
+        tag = session.dialog.local_tag
+        for value, code in (
+            (self.value(remote="evil"), 481),
+            (f"call-2;to-tag={tag};from-tag=pbx", 481),
+            (f"call-1;to-tag=pbx;from-tag={tag}", 481),
+            (self.value(";early-only"), 486),
+            (f"call-1;to-tag={tag}", 400),
+            ("call-1", 400),
+            ("", 200),
+            (f"{self.value()}, {self.value()}", 400),
+            (f"{self.value()}\r\nReplaces: {self.value()}", 400),
+            (f"{self.value()}\r\nJoin: {self.value()}", 400),
+        ):
+            self.assertEqual(self.refused(value), code, value)
+        session.bye()
+        self.assertEqual(self.refused(self.value()), 603)
+        self.setUp()
+        self.invited()
+        self.assertEqual(self.refused(self.value()), 481)
+
+    def test_goes_on(self) -> None:
+        """The listener goes over to the new dialog, which tells of no ACK of its own; the old one gets BYE."""
+        for late in (False, True):
+            self.setUp()
+            old = self.talking()
+            self.received(request("INVITE", branch="new", call_id="new", body=b"" if late else OFFER))
+            new = self.stack.session
+            new.listener = None
+            new.answer(OFFER if late else ANSWER)
+            self.wire.take()
+            old.replaced_by(new)
+            bye, _ = self.reply(200)
+            self.assertEqual((bye.call_id, bye.first("reason")), ("call-1", 'SIP;cause=200;text="Replaced"'))
+            tag = new.dialog.local_tag
+            ack = request("ACK", branch="ack2", call_id="new", to_tag=tag, body=ANSWER if late else b"")
+            self.received(ack)
+            self.assertEqual(self.told, [("acked", ANSWER)] if late else [])
+            self.told.clear()
+            self.received(request("BYE", 2, call_id="new", to_tag=tag))
+            self.assertEqual(self.told, [("ended", "caller")])
+            self.nothing_left()
+
+    def test_in_a_transfer(self) -> None:
+        """A transfer that is under way in the old dialog is given up, and its call told so."""
+        old = self.talking()
+        old.refer("200")
+        self.reply(202)
+        self.told.clear()
+        self.received(request("INVITE", branch="new", call_id="new", body=OFFER))
+        self.stack.session.answer(ANSWER)
+        old.replaced_by(self.stack.session)
+        self.assertEqual(self.told, [("transferred", 487, "Another call has replaced this one", True)])
