@@ -96,6 +96,13 @@ class Settings(SynchronousTestCase):
         )
         self.assertNotIn("secret", problems["[database] url"])
 
+    def test_session_expires(self) -> None:
+        """No session timer at all, or one that RFC 4028 allows."""
+        for text, taken in (("0", 0), ("90", 90), ("86400", 86400)):
+            self.assertEqual(load(self.file(f"[sip]\nsession_expires = {text}\n"), {}).sip.session_expires, taken)
+        for text in ("1", "89", "-1", "86401", '"long"', "true"):
+            self.assertEqual(set(self.problems(f"[sip]\nsession_expires = {text}\n")), {"[sip] session_expires"})
+
     def test_advertised(self) -> None:
         """Each peer is told our address in its own network, else the plain one of its IP version."""
         rtp = load(

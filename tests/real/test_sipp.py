@@ -69,6 +69,17 @@ def invite(formats: str = "0 101", to: str = "openai") -> str:
     )
 
 
+def says(code: int, *headers: tuple[str, str]) -> str:
+    """A `recv` of a response with these headers, each with an expression that its value matches.
+
+    What matched is kept as a variable: of `RSeq` in a 180 as `rseq180`.
+    """
+    search = '<ereg regexp="{}" search_in="hdr" header="{}:" check_it="true" assign_to="{}"/>'
+    parts = [search.format(expression, name, f"{name.lower()}{code}") for name, expression in headers]
+    names = ",".join(f"{name.lower()}{code}" for name, _ in headers)
+    return f'<recv response="{code}"><action>{"".join(parts)}</action></recv>\n<Reference variables="{names}"/>\n'
+
+
 RINGING = receive(180, 'optional="true"')
 ACK_OF_REFUSAL = request("ACK", 2, branch="branch=z9hG4bK-[call_id]-2")
 SPEAK = (
@@ -194,3 +205,44 @@ class Sipp(SynchronousTestCase):
         self.succeed(self.sipp(invite() + RINGING + told + ACK_OF_REFUSAL, *self.bot("key"), [20000]))
         [record] = self.service.records()
         self.assertRegex(record["end_reason"], "key")
+
+    def test_extensions(self) -> None:
+        """A call that requires 100rel and timer: PRACK, refreshes of both kinds, a key by INFO; then BYE."""
+        demands = "Require: 100rel, timer\nSession-Expires: 90;refresher=uac\nMin-SE: 90\n"
+        timer = ("Session-Expires", "90;refresher=uac")
+        asked = "Supported: timer\nSession-Expires: 90;refresher=uac\n"
+        sdp = SDP.format(formats="0 101")
+        key = "Content-Type: application/dtmf-relay\nContent-Length: [len]\n\nSignal=5\nDuration=160\n"
+        again = request("INVITE", 6, f"{asked}{sdp}").replace(
+            "To: <sip:openai@[remote_ip]>", "To: <sip:openai@[remote_ip]>[peer_tag_param]"
+        )
+        scenario = (
+            invite().replace("[field1]\n", f"[field1]\n{demands}")
+            + says(180, ("RSeq", "[0-9]+"), ("Require", "100rel"))
+            + request("PRACK", 3, f"RAck: [$rseq180] 2 INVITE\n{NO_BODY}")
+            + receive(200)
+            + says(200, timer, ("Require", "timer"))
+            + request("ACK", 2)
+            + request("INFO", 4, key)
+            + receive(200)
+            + request("UPDATE", 5, f"{asked}{NO_BODY}")
+            + says(200, timer)
+            + again
+            + receive(100, 'optional="true"')
+            + says(200, timer)
+            + request("ACK", 6)
+            + request("BYE", 7)
+            + receive(200)
+        )
+        self.succeed(self.sipp(scenario, *self.service.credentials(), [20000]))
+        [record] = self.service.records()
+        self.assertEqual(record["end_reason"], "caller hung up")
+        [call] = self.service.calls()
+        self.assertEqual([e["fields"]["digit"] for e in call["events"] if e["what"] == "dtmf"], ["5"])
+
+    def test_session_too_short(self) -> None:
+        """Who wants to be asked more often than every 90 s gets 422, which says so."""
+        small = "[field1]\nSupported: timer\nSession-Expires: 60\n"
+        scenario = invite().replace("[field1]\n", small) + says(422, ("Min-SE", "90")) + ACK_OF_REFUSAL
+        self.succeed(self.sipp(scenario, *self.service.credentials(), [20000]))
+        self.assertEqual(self.service.command("call", "list"), [])
