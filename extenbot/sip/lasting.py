@@ -117,6 +117,8 @@ class Lasting:
 
         RFC 4028 10; RFC 3261 14.1 for 491.
         """
+        if not self._seconds:  # turned off meanwhile
+            return
         if response.code == 422 and self.raised(response):
             self._refresh()
         elif response.code == 491:

@@ -169,12 +169,12 @@ class Session:
     def replaced_by(self, session: Session) -> None:
         """`session`, which came with our tags in `Replaces`, takes this one's place (RFC 3891 3).
 
-        What listens here listens to that one, which tells of its first ACK only when there is an answer in it;
-        this one ends by BYE, and without a word.
+        What listens here listens to that one, which tells of its first ACK only when there is an answer in it, or
+        this one waits for its own still; this one ends by BYE, and without a word.
         """
         self._transfers.end(487, "Another call has replaced this one")
         session.listener, self.listener = self.listener, None
-        session._continues = True
+        session._continues = self.up
         self.bye([("Reason", 'SIP;cause=200;text="Replaced"')])
 
     def established(self, invite: Request, response: Response) -> None:
@@ -295,6 +295,7 @@ class Session:
         else:
             self._lasting.check(request)
             self.dialog.refresh(request)
+        self.flow = transaction.flow
         timer = [] if self._state is State.EARLY else self._lasting.granted(request)
         transaction.answer(200, "", [self._contact, ALLOW, SUPPORTED, *timer], sdp, SDP)
 

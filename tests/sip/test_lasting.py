@@ -200,6 +200,23 @@ class TheyRefresh(Case):
                 self.assertEqual(last.first("session-expires"), said, headers)
         self.assertEqual(self.at(300), ["INVITE sip:pbx@192.0.2.10:5060 SIP/2.0"])
 
+    def test_turned_off_meanwhile(self) -> None:
+        """When they turn it off while a refresh of ours is out, whatever comes of that begins nothing."""
+        self.expires = 0
+        for code in (200, 488, 491, 500):
+            self.setUp()
+            self.answered(f"{UPDATES}{KNOWS}Session-Expires: 1800;refresher=uas\r\n")
+            self.sent_at(900)
+            refresh = list(self.wire.sent)
+            self.assertIsNone(self.within("UPDATE", 2, headers=KNOWS).first("session-expires"))
+            self.wire.sent = refresh
+            self.reply(code)
+            self.assertEqual(self.run_for(60), [])
+            self.clock.advance(7200)
+            self.assertEqual((self.wire.take(), self.told), ([], []))
+            self.stack.session.bye()
+            self.nothing_left()
+
     def test_turned_off(self) -> None:
         """With `session_expires = 0` a re-INVITE without a timer ends the one there was."""
         self.expires = 0
@@ -521,7 +538,9 @@ class Glare(SynchronousTestCase):
         ):  # fmt: skip
             clock = Clock()
             lasting = Lasting(clock, Chance(chance), 1800, caller, lambda: None, lambda: None)
+            lasting.confirmed(Response(200))
             lasting.refused(Response(491))
-            (call,) = clock.getDelayedCalls()
-            self.assertEqual(call.getTime(), wait)
+            self.assertEqual(min(call.getTime() for call in clock.getDelayedCalls()), wait)
             lasting.stop()
+            lasting.refused(Response(488))
+            self.assertEqual(clock.getDelayedCalls(), [])

@@ -437,6 +437,20 @@ class Replaced(Called):
             self.assertEqual(self.told, [("ended", "caller")])
             self.nothing_left()
 
+    def test_before_its_ack(self) -> None:
+        """Replaced before its ACK came: the first ACK of either side begins the conversation, once."""
+        old = self.invited()
+        old.answer(ANSWER)
+        self.received(request("INVITE", branch="new", call_id="new", body=OFFER))
+        new = self.stack.session
+        new.answer(ANSWER)
+        old.replaced_by(new)
+        for call_id, tag in (("new", new.dialog.local_tag), ("call-1", old.dialog.local_tag)):
+            self.received(request("ACK", branch=f"ack{call_id}", call_id=call_id, to_tag=tag))
+        self.assertEqual(self.told, [("acked", b"")])
+        self.assertTrue(old.over)
+        self.assertTrue(new.up)
+
     def test_in_a_transfer(self) -> None:
         """A transfer that is under way in the old dialog is given up, and its call told so."""
         old = self.talking()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from extenbot.errors import Refused
+from extenbot.interfaces import Flow
 from extenbot.sip.message import Request, Response
 from tests.sip.called import Called
-from tests.sip.wire import ANSWER, FLOW, OFFER, request
+from tests.sip.wire import ANSWER, FLOW, OFFER, US, request
 
 STATES = ("early", "answered", "confirmed", "refreshing", "leaving", "ended")
 #: the code of our answer in each of `STATES`
@@ -168,6 +169,22 @@ class Within(Called):
         session.bye()
         bye = [message for message in self.wire.messages() if isinstance(message, Request)][-1]
         self.assertEqual((str(bye.uri), bye.all("route")), ("sip:at4@192.0.2.20", ["<sip:192.0.2.77;lr>"]))
+
+    def test_new_way(self) -> None:
+        """A PBX behind NAT whose port has changed is reached where its last re-INVITE or UPDATE came from."""
+        for method in ("INVITE", "UPDATE"):
+            self.setUp()
+            nat = Flow("UDP", US, ("198.51.100.7", 40000))
+            session = self.invited(
+                flow=nat, contact="<sip:pbx@192.168.1.5>", via="SIP/2.0/UDP 192.168.1.5;branch=z9hG4bK1;rport"
+            )
+            session.answer(ANSWER)
+            tag = session.dialog.local_tag
+            self.received(request("ACK", 1, branch="ack", to_tag=tag), nat)
+            moved = nat._replace(remote=("198.51.100.7", 40002))
+            self.received(request(method, 2, to_tag=tag, body=OFFER, contact="<sip:pbx@192.168.1.5>"), moved)
+            session.bye()
+            self.assertEqual(self.wire.sent[-1][2].remote, moved.remote)
 
     def test_required_within(self) -> None:
         """A re-INVITE may require what we know; anything else is 420 and changes nothing."""
