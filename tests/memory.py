@@ -221,6 +221,7 @@ class World:
         limits: Limits = Limits(),  # noqa: B008  a frozen value
         rtp_timeout: float = 30.0,
         open_timeout: float = 10.0,
+        session_expires: int = 1800,
     ) -> None:
         self.clock = Clock()
         self.tokens = CountingTokens()
@@ -268,7 +269,7 @@ class World:
                 rtp_timeout=rtp_timeout,
             ),
             transport=self,
-            means=session.Means(self.clock, self.tokens, self.transactions, self.sessions),
+            means=session.Means(self.clock, self.tokens, self.transactions, self.sessions, session_expires),
             challenger=Challenger("bots.example", self.now, b"key", 300),
             registrar=self.registrar,
             directory=self,

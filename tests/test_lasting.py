@@ -1,0 +1,108 @@
+"""Whole calls that last: session timers, refreshes while on hold, keys by INFO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from extenbot.sip.message import Request
+from tests.memory import PBX, Caller, World, offer
+from tests.test_call import Case
+
+
+class Phone(Caller):
+    """A PBX that answers a re-INVITE, in the direction that it is in."""
+
+    direction = "sendrecv"
+
+    def hold(self, direction: str) -> None:
+        self.direction = direction
+        self.again(offer(f"{self.kind} 101", direction=direction, address=self.media))
+
+    def _asked(self, request: Request) -> None:
+        if request.method not in ("INVITE", "ACK"):
+            super()._asked(request)
+            return
+        self.requests.append(request)
+        if request.method == "ACK" or not self.yields:
+            return
+        body = offer(f"{self.kind} 101", direction=self.direction, address=self.media)
+        lines = ["SIP/2.0 200 OK", f"Contact: <sip:pbx@{PBX[0]}>", "Content-Type: application/sdp"]
+        lines += [f"{name}: {request.first(name)}" for name in ("via", "from", "to", "call-id", "cseq")]
+        head = "\r\n".join([*lines, f"Content-Length: {len(body)}"]) + "\r\n\r\n"
+        self.world.deliver(head.encode() + body, self.address)
+
+
+class Lasting(Case):
+    def last(self, **options: Any) -> tuple[World, Phone]:
+        """A call that is up, with a session interval of 90 s that we refresh after 45 s, by re-INVITE."""
+        world = World(session_expires=90, **options)
+        self.addCleanup(self.nothing_left, world)
+        phone = Phone(world)
+        phone.dial()
+        return world, phone
+
+    def test_refreshed(self) -> None:
+        """Each refresh repeats the description that the PBX knows, and nothing else happens."""
+        world, phone = self.last()
+        ours = phone.last.body
+        world.run(100)
+        reinvites = phone.asked("INVITE")
+        self.assertEqual([request.body for request in reinvites], [ours, ours])
+        self.assertEqual(len(phone.asked("ACK")), 2)
+        self.assertEqual(world.call.state, "talking")
+        phone.bye()
+        self.ended(world, "caller hung up")
+
+    def test_on_hold(self) -> None:
+        """A caller on hold stays on hold through a refresh of ours, and is back when it says so."""
+        world, phone = self.last()
+        world.run(1)
+        phone.hold("sendonly")
+        world.run(0.1)
+        self.assertIn(b"a=recvonly", phone.last.body)
+        sent = len(phone.packets)
+        world.run(46)
+        [reinvite] = phone.asked("INVITE")
+        self.assertIn(b"a=recvonly", reinvite.body)
+        self.assertEqual(len(phone.packets), sent)
+        phone.hold("sendrecv")
+        world.run(1)
+        self.assertGreater(len(phone.packets), sent + 40)
+        phone.bye()
+        self.ended(world, "caller hung up")
+
+    def test_same_description(self) -> None:
+        """A re-INVITE that changes nothing gets the answer of before, to the byte; one that does a new version."""
+        world, phone = self.last()
+        before = phone.last.body
+        world.run(1)
+        phone.hold("sendrecv")
+        world.run(0.1)
+        self.assertEqual(phone.last.body, before)
+        phone.hold("sendonly")
+        world.run(0.1)
+        held = phone.last.body
+        self.assertNotEqual(held.splitlines()[1], before.splitlines()[1])
+        phone.hold("sendrecv")
+        world.run(0.1)
+        self.assertNotIn(phone.last.body.splitlines()[1], (held.splitlines()[1], before.splitlines()[1]))
+        phone.bye()
+        self.ended(world, "caller hung up")
+
+    def test_dead(self) -> None:
+        """A PBX that no longer knows what it is doing, though audio still comes from it: the call ends in time."""
+        world, phone = self.last()
+        phone.yields = False
+        world.run(59.9)
+        self.assertEqual(len(world.switch.calls), 1)
+        world.run(0.2)
+        self.ended(world, "the PBX lost the call")
+
+    def test_keys(self) -> None:
+        """A key by INFO is noted like one in the audio."""
+        world, phone = self.last()
+        phone.send("INFO", b"Signal=5\r\nDuration=160\r\n", headers="Content-Type: application/dtmf-relay\r\n")
+        world.run(0.1)
+        phone.bye()
+        record = self.ended(world, "caller hung up")
+        self.assertEqual([event.fields for event in record.events if event.what == "dtmf"], [{"digit": "5"}])
