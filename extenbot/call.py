@@ -316,22 +316,22 @@ class Call:
         """A key by INFO; those that come as RTP events are noted alike."""
         self._digit(digit)
 
-    def move_to(self, request: Request, session: Answering) -> None:
+    def move(self, session: Answering) -> None:
         """The PBX puts somebody else, or another line, on this call (RFC 3891): the conversation goes on there.
 
         `Refused` (415, 480, 488) and `Malformed` when that cannot be; then nothing has changed.
         """
         if self.state not in ("talking", "transferring"):
             raise Refused(480, "The call to replace has not begun, or is ending")
-        body = offered(request)
+        body = offered(session.request)
         offer = sdp.read_offer(body) if body else None
         secret = self._new_secret(session)
         if offer:
             sdp.agree(offer, self._agreed.codec, secret)
         self._session.replaced_by(session)
         self._session, self._part, self._secret = session, session.bye, secret
-        self.person = caller_of(request)
-        self.journal.happened("replaced", caller=self.person.number)
+        self.person = caller_of(session.request)
+        self.journal.happened("replaced", caller=self.person.number, call=session.call_id)
         if offer:
             self._take_offer(offer)
         self._offer = offer

@@ -29,7 +29,7 @@ from extenbot.sip.message import Request
 from extenbot.sip.registrant import Registrant
 from extenbot.sip.registrants import Registrants
 from extenbot.sip.registrar import Registrar
-from extenbot.sip.session import Means
+from extenbot.sip.session import Means, Session
 from extenbot.sip.transaction import ServerTransaction
 from extenbot.sip.uri import Uri, callee
 from extenbot.sip.way import Way
@@ -168,15 +168,13 @@ class Switch:
         self, request: Request, transaction: ServerTransaction, bot: Bot, contact: str, registration: str = ""
     ) -> None:
         """Begin a call; `registration` is the address at the PBX that it came to, for a registrant."""
-        replaced = self._replaced(request, bot)
-        if replaced is None:
-            self._admit(bot)
+        if replaced := self._means.sessions.replaced(request):
+            self._take_over(replaced, transaction, bot, contact)
+            return
+        self._admit(bot)
         around, flow = self._around, transaction.flow
         session = Answering(self._means, transaction, contact)
         session.authorizer = Authorizer(bot.auth_id or bot.username, bot.password, around.tokens)
-        if replaced is not None:
-            self._take_over(replaced, request, session)
-            return
         peer = _written(flow.remote)
         call = Call(bot, around, partial(self._dial, bot), self._over)
         try:
@@ -196,28 +194,23 @@ class Switch:
             bot=bot.username,
         )
 
-    def _replaced(self, request: Request, bot: Bot) -> Call | None:
-        """The call of this bot whose place an INVITE wants to take (RFC 3891): a PBX transfers its end of it."""
-        session = self._means.sessions.replaced(request)
-        if session is None:
-            return None
-        for call in self.calls:
-            if call is session.listener and call.bot.id == bot.id:
-                return call
-        raise Refused(481, "There is no such call to replace")  # what others talk is nobody's business
+    def _up(self, call: Call) -> None:
+        self._calls[call.id] = call
+        self._of_bot[call.bot.id] += 1
 
-    def _take_over(self, call: Call, request: Request, session: Answering) -> None:
+    def _take_over(self, replaced: Session, transaction: ServerTransaction, bot: Bot, contact: str) -> None:
+        """The PBX joins the bot with somebody else: its call goes on in another dialog (RFC 3891)."""
+        call = next((call for call in self.calls if call is replaced.listener), None)
+        if call is None or call.bot.id != bot.id:  # another's call is none to you
+            raise Refused(481, "There is no such call to replace")
+        session = Answering(self._means, transaction, contact)
         try:
-            call.move_to(request, session)
+            call.move(session)
         except (Remote, Refused) as error:
             session.refuse(error.code, "", getattr(error, "headers", ()))
         except BaseException:
             session.refuse(500)
             raise
-
-    def _up(self, call: Call) -> None:
-        self._calls[call.id] = call
-        self._of_bot[call.bot.id] += 1
 
     def _admit(self, bot: Bot) -> None:
         if not self._open:

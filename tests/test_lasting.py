@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from extenbot.sip.message import Request
-from tests.memory import PBX, Caller, World, offer
-from tests.test_call import Case
+from tests.memory import BOT, PBX, Caller, World, bot, offer
+from tests.test_call import GREETING, Case
 
 
 class Phone(Caller):
@@ -106,3 +106,76 @@ class Lasting(Case):
         phone.bye()
         record = self.ended(world, "caller hung up")
         self.assertEqual([event.fields for event in record.events if event.what == "dtmf"], [{"digit": "5"}])
+
+
+class Replaced(Case):
+    """The PBX joins the bot with another phone by INVITE with Replaces, as after an attended transfer."""
+
+    def replaces(self, phone: Caller, more: str = "") -> str:
+        return f"Replaces: {phone.name};to-tag={phone.tag};from-tag={phone.own_tag}{more}\r\n"
+
+    def joined(self, world: World, phone: Caller, body: bytes | None = None, **options: Any) -> Caller:
+        """Another phone's INVITE that replaces the call; the challenge is answered."""
+        other = Caller(world, number=1, **options)
+        other.invite(body, headers=self.replaces(phone))
+        world.run(0.1)
+        return other
+
+    def test_goes_on(self) -> None:
+        """The bot goes on talking, to the other phone; the first has its BYE; it is one call with one record."""
+        world, phone = self.up('on greet: tone 440 for 3 s "Good morning!"')
+        world.run(1)
+        other = self.joined(world, phone)
+        self.assertEqual(other.codes[-1], 200)
+        self.assertEqual([request.method for request in phone.requests], ["BYE"])
+        self.assertEqual(len(world.switch.calls), 1)
+        sent = len(phone.packets)
+        world.run(1)
+        self.assertEqual(len(phone.packets), sent)
+        self.assertTrue(other.hears(440))
+        other.bye()
+        record = self.ended(world, "caller hung up")
+        [event] = [event for event in record.events if event.what == "replaced"]
+        self.assertEqual(event.fields, {"caller": "100", "call": "call-1"})
+        self.assertEqual(len(world.voice("response.create")), 1)  # greeted once
+
+    def test_with_our_offer(self) -> None:
+        """The INVITE that replaces may come without an offer."""
+        world, phone = self.up()
+        other = Caller(world, number=1)
+        other.ack_body = offer("0 101", address=other.media)
+        other.invite(b"", headers=self.replaces(phone))
+        world.run(0.5)
+        self.assertEqual(world.call.state, "talking")
+        self.assertGreater(len(other.packets), 10)
+        other.bye()
+        self.ended(world, "caller hung up")
+
+    def test_no_common_codec(self) -> None:
+        """What it offers is of no use: 488, and the call goes on as it was."""
+        world, phone = self.up()
+        other = self.joined(world, phone, offer("9"))
+        self.assertEqual(other.codes[-1], 488)
+        sent = len(phone.packets)
+        world.run(1)
+        self.assertGreater(len(phone.packets), sent + 40)
+        phone.bye()
+        self.ended(world, "caller hung up")
+
+    def test_anothers_call(self) -> None:
+        """Nobody can take the call of another's bot: to them there is none."""
+        world, phone = self.up(GREETING, BOT, bot(id="b2", username="adam", password="apple"))
+        other = self.joined(world, phone, username="adam", password="apple")
+        self.assertEqual(other.codes[-1], 481)
+        self.assertEqual(phone.requests, [])
+        phone.bye()
+        self.ended(world, "caller hung up")
+
+    def test_no_such_call(self) -> None:
+        """A call that has ended, or never was, is 481."""
+        world, phone = self.up()
+        phone.bye()
+        world.run(1)
+        other = self.joined(world, phone)
+        self.assertEqual(other.codes[-1], 481)
+        self.assertEqual(len(world.records), 1)
