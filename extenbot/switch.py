@@ -172,11 +172,9 @@ class Switch:
             self._take_over(replaced, transaction, bot, contact)
             return
         self._admit(bot)
-        around, flow = self._around, transaction.flow
-        session = Answering(self._means, transaction, contact)
-        session.authorizer = Authorizer(bot.auth_id or bot.username, bot.password, around.tokens)
-        peer = _written(flow.remote)
-        call = Call(bot, around, partial(self._dial, bot), self._over)
+        session = self._answering(transaction, bot, contact)
+        peer = _written(transaction.flow.remote)
+        call = Call(bot, self._around, partial(self._dial, bot), self._over)
         try:
             call.take(request, session, peer, registration)
         except (Remote, Refused) as error:
@@ -194,6 +192,11 @@ class Switch:
             bot=bot.username,
         )
 
+    def _answering(self, transaction: ServerTransaction, bot: Bot, contact: str) -> Answering:
+        session = Answering(self._means, transaction, contact)
+        session.authorizer = Authorizer(bot.auth_id or bot.username, bot.password, self._around.tokens)
+        return session
+
     def _up(self, call: Call) -> None:
         self._calls[call.id] = call
         self._of_bot[call.bot.id] += 1
@@ -203,7 +206,7 @@ class Switch:
         call = next((call for call in self.calls if call is replaced.listener), None)
         if call is None or call.bot.id != bot.id:  # another's call is none to you
             raise Refused(481, "There is no such call to replace")
-        session = Answering(self._means, transaction, contact)
+        session = self._answering(transaction, bot, contact)
         try:
             call.move(session)
         except (Remote, Refused) as error:

@@ -139,6 +139,26 @@ class Replaced(Case):
         self.assertEqual(event.fields, {"caller": "100", "call": "call-1"})
         self.assertEqual(len(world.voice("response.create")), 1)  # greeted once
 
+    def test_bot_hangs_up(self) -> None:
+        """When the bot hangs up, it is the other phone that gets the BYE."""
+        world, phone = self.up('on greet:\n    tone 440 for 1 s "Bye."\n    call end_call')
+        other = self.joined(world, phone)
+        world.run(2)
+        self.assertEqual([len(each.asked("BYE")) for each in (phone, other)], [1, 1])
+        self.ended(world, "bot hung up")
+
+    def test_in_a_transfer(self) -> None:
+        """A transfer that was under way is given up, and the model told so."""
+        world, phone = self.up("on greet: call transfer_call", bot(transfer_uri="sip:200@192.0.2.10"))
+        world.run(0.5)
+        self.assertEqual(world.call.state, "transferring")
+        other = self.joined(world, phone)
+        self.assertEqual(world.call.state, "talking")
+        [output] = world.outputs()
+        self.assertIn("The transfer failed: 487", output)
+        other.bye()
+        self.ended(world, "caller hung up")
+
     def test_with_our_offer(self) -> None:
         """The INVITE that replaces may come without an offer."""
         world, phone = self.up()

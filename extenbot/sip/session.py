@@ -177,11 +177,11 @@ class Session:
         session._continues = self.up
         self.bye([("Reason", 'SIP;cause=200;text="Replaced"')])
 
-    def established(self, invite: Request, response: Response) -> None:
-        """Our INVITE that began the dialog was answered by this 2xx, and the ACK is out."""
+    def confirmed(self, response: Response, described: bytes) -> None:
+        """This 2xx came for our INVITE that began the dialog and `described` us, and the ACK is out."""
         if self._state is State.EARLY:
             self._state = State.CONFIRMED
-            self._described = invite.body
+            self._described = described
             self._learn(response)
             self._lasting.confirmed(response)
 

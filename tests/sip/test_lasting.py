@@ -474,7 +474,7 @@ class WeCall(Case):
         means = Means(self.clock, self.stack.tokens, self.stack.transactions, self.stack.sessions, expires)
         session = Session(means, Dialog.called(invite, response), FLOW, "192.0.2.10", "sip:bot@192.0.2.1:5060")
         session.listener = self.stack.listener
-        session.established(invite, response)
+        session.confirmed(response, OFFER)
         return session
 
     def test_what_they_grant(self) -> None:

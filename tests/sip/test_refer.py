@@ -323,7 +323,7 @@ class Attended(Called):
         assert isinstance(response, Response)
         means = Means(self.clock, self.stack.tokens, self.stack.transactions, self.stack.sessions, 0)
         session = Session(means, Dialog.called(invite, response), FLOW, "192.0.2.10", "sip:bot@192.0.2.1:5060")
-        session.established(invite, response)
+        session.confirmed(response, OFFER)
         return session
 
     def test_refer_to(self) -> None:
