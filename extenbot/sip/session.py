@@ -1,13 +1,13 @@
 """A call's dialog, whoever began it, from its first answer to the BYE (RFC 3261 12.2, 14, 15; RFC 3311).
 
 A `Session` takes what the other side sends within the call, keeps the call alive (`lasting`), sends it elsewhere
-(`refer`), and tells its listener what happened. How it begins is told in `answering` (they call us) and `calling`
-(we call them). SDP is opaque bytes.
+(`refer`), and tells its listener what happened. How its own requests leave is told in `requesting`, how it begins in
+`answering` (they call us) and `calling` (we call them). SDP is opaque bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -17,7 +17,6 @@ from twisted.internet.interfaces import IReactorTime
 from extenbot.errors import Malformed, Misuse, Refused
 from extenbot.interfaces import Flow, Tokens
 from extenbot.sip import grammar
-from extenbot.sip.authorize import CHALLENGED, MOST_TRIES, Authorizer, ask
 from extenbot.sip.bodies import SDP, offered, pressed
 from extenbot.sip.dialog import Dialog
 from extenbot.sip.headers import ALLOW, CAPABILITIES, EXTENSIONS, METHODS, SUPPORTED
@@ -25,10 +24,10 @@ from extenbot.sip.lasting import Lasting
 from extenbot.sip.message import Message, Request, Response, answer
 from extenbot.sip.refer import Transfers, replacing, target_uri
 from extenbot.sip.repeated import Repeated
+from extenbot.sip.requesting import Requesting
 from extenbot.sip.timers import T2
-from extenbot.sip.transaction import ClientInvite, ServerTransaction, Transactions
+from extenbot.sip.transaction import ServerTransaction, Transactions
 from extenbot.sip.uri import Uri
-from extenbot.sip.way import toward
 
 EVENTS = ("Allow-Events", "refer, message-summary")
 _KNOWN = frozenset({"MESSAGE", "PUBLISH"})
@@ -96,24 +95,19 @@ class _Acceptance(NamedTuple):
     repeated: Repeated
 
 
-class Session:
+class Session(Requesting):
     """One INVITE dialog. Orders that come too late do nothing."""
 
     def __init__(self, means: Means, dialog: Dialog, flow: Flow, seen_as: str, contact: str) -> None:
         """`flow` leads to the other side, who calls its host `seen_as` itself; `contact` is our own URI."""
+        super().__init__(means.transactions, dialog, flow, seen_as, contact)
         self.listener: SessionListener | None = None
-        self.authorizer: Authorizer | None = None  # who has credentials for requests of ours
-        self.dialog = dialog
-        self.flow = flow
         self._means = means
-        self._seen_as = seen_as
-        self._contact = ("Contact", f"<{contact}>")
         self._state = State.EARLY
         self._acceptances: dict[int, _Acceptance] = {}  # by CSeq
         self._described = b""  # our last SDP
         self._updates = False  # whether they take UPDATE
         self._refreshing = ""  # the method of a refresh of ours that has no answer yet
-        self._reinvite: ClientInvite | None = None  # the last one of ours
         self._continues = False  # its listener has been talking in another session before
         self._farewell: Sequence[tuple[str, str]] = ()  # headers of a BYE that waits for the ACK
         self._transfers = Transfers(means.clock, self._transferred)
@@ -353,20 +347,6 @@ class Session:
             request.add(name, value)
         self._ask(request, lambda _response: self._end())
 
-    def _ask(self, request: Request, answered: Callable[[Response], None]) -> None:
-        ask(self._means.transactions, request, self._toward(), answered, self.authorizer, self._renewed)
-
-    def _renewed(self, request: Request) -> Request:
-        """A request that was challenged, once more."""
-        again = self.dialog.again(request)
-        if request.method == "REFER":
-            self._transfers.repeated(request.cseq.number, again.cseq.number)
-        return again
-
-    def _toward(self) -> Flow:
-        """The way of our own requests."""
-        return toward(self.dialog.next_hop, self.flow, self._seen_as)
-
     # -- Keeping it alive ---------------------------------------------------------------
 
     def _refresh(self) -> None:
@@ -380,40 +360,10 @@ class Session:
         if self._refreshing == "UPDATE":
             self._ask(request, lambda response: self._refreshed(request, response))
         else:
-            self._send_reinvite(request)
-
-    def _send_reinvite(self, request: Request, tries: int = MOST_TRIES) -> None:
-        """RFC 3261 14.1."""
-        request.set("supported", _UNREMARKABLE)
-        request.set("content-type", SDP)
-        request.body = self._described
-        if self.authorizer:
-            self.authorizer.authorize(request)
-        again: Callable[[], None] | None = None
-
-        def responded(response: Response, _flow: Flow) -> None:
-            nonlocal again
-            if again:
-                again()
-            elif 200 <= response.code < 300:
-                self._retarget(response)  # the ACK goes there already
-                ack = self.dialog.acknowledgement(request.cseq.number)
-                for name in ("authorization", "proxy-authorization"):  # RFC 3261 22.1
-                    for value in request.all(name):
-                        ack.add(name, value)
-                again = self._means.transactions.acknowledge(ack, self._toward())
-                self._refreshed(request, response)
-            elif self._challenged(request, response, tries):
-                self._send_reinvite(self.dialog.again(request), tries - 1)
-            elif response.code >= 300:
-                self._refreshed(request, response)
-
-        self._reinvite = self._means.transactions.invite(request, self._toward(), responded)
-
-    def _challenged(self, request: Request, response: Response, tries: int) -> bool:
-        if not self.authorizer or self.over or tries < 2 or response.code not in CHALLENGED:
-            return False
-        return self.authorizer.challenged(request, response)
+            request.set("supported", _UNREMARKABLE)
+            request.set("content-type", SDP)
+            request.body = self._described
+            self._ask_again(request, self._refreshed)
 
     def _refreshed(self, request: Request, response: Response) -> None:
         """The final answer to a refresh; copies, and one that comes after the call has ended, mean nothing."""
@@ -434,12 +384,6 @@ class Session:
             if request.body and response.body and self.listener:
                 self.listener.acked(response.body)
 
-    def _retarget(self, response: Response) -> None:
-        try:
-            self.dialog.refresh(response)
-        except Malformed:  # it stays where it was
-            return
-
     # -- Transfer -----------------------------------------------------------------------
 
     def _refer(self, uri: Uri, referred_by: str) -> None:
@@ -451,6 +395,12 @@ class Session:
             request.set(name, value)
         self._transfers.asked(request.cseq.number)
         self._ask(request, self._refer_answered)
+
+    def _renewed(self, request: Request) -> Request:
+        again = super()._renewed(request)
+        if request.method == "REFER":
+            self._transfers.repeated(request.cseq.number, again.cseq.number)
+        return again
 
     def _refer_answered(self, response: Response) -> None:
         self._transfers.answered(response.cseq.number, response)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 from typing import Any
 
 from hypothesis import given, settings
@@ -85,7 +85,7 @@ class AnyOrder(Called):
             case "refuse":
                 session.refuse(486)
             case "refer":
-                with suppress(Misuse):  # there is no call, or another transfer
+                with contextlib.suppress(Misuse):  # there is no call, or another transfer
                     session.refer("200")
             case "ack":
                 for number in range(1, self.number + 1):

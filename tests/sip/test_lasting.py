@@ -444,6 +444,18 @@ class WeRefresh(Case):
                 self.stack.session.bye()
                 self.nothing_left()
 
+    def test_challenged_too_late(self) -> None:
+        """A re-INVITE that is challenged after we hung up is not sent again."""
+        self.answered(KNOWS)
+        self.stack.session.authorizer = Authorizer("100", "secret", CountingTokens())
+        self.sent_at(900)
+        reinvite = list(self.wire.sent)
+        self.stack.session.bye()
+        self.wire.sent = reinvite
+        self.reply(401, "Who?", www_authenticate='Digest realm="pbx", nonce="n1"')
+        self.assertEqual([line for line in self.wire.take() if "INVITE" in line], [])
+        self.nothing_left()
+
     def test_nobody_to_ask(self) -> None:
         """A challenge is a refusal where we have no credentials, and of a living PBX all the same."""
         self.answered(UPDATES)
