@@ -94,9 +94,9 @@ class Calling:
         self._outcome: tuple[int, str] | None = None  # what to tell when we no longer want it
         self._over = False
         self._patience = Timers(means.clock)
-        self._patience.enter((patience, self._lose_patience))
         self._attempt: _Attempt
         self._invite()
+        self._patience.enter((patience, self._lose_patience))
 
     @property
     def call_id(self) -> str:
