@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,7 +19,7 @@ from extenbot.sip.message import Request, Response, answer, read, write
 from extenbot.sip.session import Means, Session
 from extenbot.sip.uri import callee
 from extenbot.sip.way import Way
-from tests.sip.wire import ANSWER, FLOW, OFFER, PBX, Listener, Recorder, stack
+from tests.sip.wire import ANSWER, FLOW, OFFER, PBX, US, Listener, Recorder, Switch, Wire, stack
 
 WAY = Way(
     flow=FLOW,
@@ -726,3 +729,163 @@ class Reliable(Caller):
         self.says(487)
         self.assertEqual([told[:2] for told in self.told.told], [("progressed", 180), ("failed", 487)])
         self.nothing_left()
+
+
+STEPS = st.one_of(
+    st.tuples(
+        st.just("response"),
+        st.sampled_from([100, 180, 183, 199, 200, 202, 302, 401, 407, 422, 486, 487, 503, 603]),
+        st.sampled_from(["a", "b", "c"]),
+        st.integers(-3, -1),  # to which INVITE, from the last one back
+        st.sampled_from([0, 0, 1, 2]),  # RSeq; 0: unreliable
+    ),
+    st.tuples(st.just("wait"), st.sampled_from([0.5, 5.0, 33.0])),
+    st.tuples(st.just("cancel")),
+    st.tuples(st.just("bye"), st.sampled_from(["a", "b", "c"])),
+)
+
+
+class AnyOrder(Caller):
+    @settings(max_examples=300, deadline=None)
+    @given(st.lists(STEPS, max_size=14))
+    def test_any_order(self, steps: list[tuple[Any, ...]]) -> None:
+        """Whatever comes in whatever order: one outcome, every 2xx acknowledged, all but the one call ended."""
+        self.setUp()
+        calling = self.call(patience=60)
+        invites, nonces = [self.invite], count()
+        taken: list[tuple[int, str]] = []  # CSeq and tag of each 2xx that was let through
+        for step in steps:
+            if step[0] == "wait":
+                self.clock.advance(step[1])
+            elif step[0] == "cancel":
+                calling.cancel()
+            elif step[0] == "bye":
+                self.asks("BYE", 1000 + next(nonces), step[1])
+            else:
+                _, code, tag, which, number = step
+                invite = invites[max(which, -len(invites))]
+                strays = self.stack.transactions.counters["stray-response"]
+                self.says(code, *self.headers(code, number, next(nonces)), tag=tag, to=invite, sdp=tag.encode())
+                if code in (200, 202) and self.stack.transactions.counters["stray-response"] == strays:
+                    taken.append((invite.cseq.number, tag))
+            self.look()
+            invites = list({m.via.branch: m for m in self.seen if m.method == "INVITE"}.values())
+        answered = self.told.session
+        self.clock.advance(70)
+        self.look()
+        acks = [(m.cseq.number, m.to.tag) for m in self.seen if m.method == "ACK" and m.via.branch not in
+                {invite.via.branch for invite in invites}]  # fmt: skip
+        self.assertEqual(sorted(acks), sorted(taken))
+        byes = [m.to.tag for m in {m.via.branch: m for m in self.seen if m.method == "BYE"}.values()]
+        hung_up = {tag for kind, tag, *_ in (step for step in steps if step[0] == "bye")}
+        winner = answered and answered.dialog.remote_tag
+        for number, tag in set(taken):
+            if tag not in hung_up and (tag != winner or number != invites[-1].cseq.number):
+                self.assertIn(tag, byes)
+        if answered:
+            self.assertFalse(answered.over and winner not in hung_up)
+        self.nothing_left()
+
+    def headers(self, code: int, number: int, nonce: int) -> list[tuple[str, str]]:
+        if code < 200:
+            return [("Require", "100rel"), ("RSeq", str(number))] if number else []
+        return {
+            302: [("Contact", f"<sip:{nonce}@h>")],
+            401: [("WWW-Authenticate", CHALLENGE.format(nonce))],
+            407: [("Proxy-Authenticate", CHALLENGE.format(nonce))],
+            422: [("Min-SE", "3600")],
+        }.get(code, [])
+
+
+class Wired(SynchronousTestCase):
+    """We call ourselves over a wire that loses, delays and repeats."""
+
+    def begin(self, wire: Wire) -> tuple[Calling, Told, Switch, Switch]:
+        told, there = Told(), stack(wire.clock, wire.transport(US))
+        here = stack(wire.clock, wire.transport(PBX))
+        wire.end(here.transactions, PBX)
+        wire.end(there.transactions, US)
+        way = Way(Flow("UDP", PBX, US), (), "sip:a@192.0.2.10", "sip:a@192.0.2.10:5060", "192.0.2.1", "a", "x")
+        means = Means(wire.clock, here.tokens, here.transactions, here.sessions)
+        return Calling(means, way, "bot", OFFER, told), told, here, there
+
+    def test_whole_call(self) -> None:
+        """INVITE, ringing, answer, re-INVITE of theirs refused by nobody, and our BYE."""
+        wire = Wire(Clock())
+        _, told, here, there = self.begin(wire)
+        wire.run(0.25)
+        there.session.ring()
+        wire.run(1)
+        there.session.answer(ANSWER)
+        wire.run(1)
+        assert told.session
+        told.session.bye()
+        wire.run(40)
+        self.assertEqual(
+            [line.split("192.0.2.1", 1)[1].removeprefix("0") for line in wire.ladder],
+            [
+                " --> 192.0.2.1 INVITE sip:bot@192.0.2.1",
+                " --> 192.0.2.10 100 Trying",
+                " --> 192.0.2.10 180 Ringing",
+                " --> 192.0.2.10 200 OK",
+                " --> 192.0.2.1 ACK sip:bot@192.0.2.1:5060",
+                " --> 192.0.2.1 BYE sip:bot@192.0.2.1:5060",
+                " --> 192.0.2.10 200 OK",
+            ],
+        )
+        self.assertEqual(told.told, [("progressed", 180, b""), ("answered", ANSWER)])
+        self.assertEqual(there.listener.told, [("acked", b""), ("ended", "caller")])
+        self.assertEqual((wire.clock.getDelayedCalls(), len(here.sessions), len(there.sessions)), ([], 0, 0))
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.data(), st.sampled_from(["answer", "refuse", "cancel", "cancel and answer", "hang up"]))
+    def test_any_wire(self, data: st.DataObject, ending: str) -> None:
+        """Whatever is lost (not all), late or repeated: both sides agree on what became of the call."""
+        fates = st.lists(st.sampled_from(["lost", "twice", "late", ""]), min_size=5, max_size=5)
+        wire = Wire(Clock())
+        fate: dict[int, str] = {}
+
+        def next_five() -> None:
+            fate.update(enumerate(data.draw(fates), wire.count))
+
+        wire.lose = lambda n: fate.get(n) == "lost"
+        wire.delay = lambda n: 0.75 if fate.get(n) == "late" else 0.125
+        wire.repeat = lambda n: fate.get(n) == "twice"
+        next_five()
+        calling, told, here, there = self.begin(wire)
+        wire.run(20)
+        there.session.ring()
+        wire.run(1)
+        next_five()
+        if "cancel" in ending:
+            calling.cancel()
+        if ending == "refuse":
+            there.session.refuse(486)
+        elif ending != "cancel":
+            there.session.answer(ANSWER)
+        wire.run(20)
+        next_five()
+        if ending == "answer":
+            assert told.session
+            told.session.bye()
+        elif ending == "hang up":
+            there.session.bye()
+        wire.run(150)
+        outcome = [each[:2] for each in told.told if each[0] != "progressed"]
+        expected = {"refuse": [("failed", 486)], "cancel": [("failed", 487)], "cancel and answer": [("failed", 487)]}
+        self.assertEqual(outcome, expected.get(ending, [("answered", ANSWER)]))
+        theirs = {
+            "answer": [("acked", b""), ("ended", "caller")],
+            "refuse": [],
+            "cancel": [("cancelled",)],
+            "cancel and answer": [("acked", b""), ("ended", "caller")],
+            "hang up": [("acked", b"")],
+        }
+        if ending == "cancel and answer" and there.listener.told[:1] != [("acked", b"")]:
+            there.listener.told.insert(0, ("acked", b""))  # our BYE may overtake our ACK
+        self.assertEqual(there.listener.told, theirs[ending])
+        if told.session:
+            assert isinstance(told.session.listener, Listener)
+            self.assertEqual(told.session.listener.told, [("ended", "caller")] if ending == "hang up" else [])
+        self.assertEqual((wire.clock.getDelayedCalls(), len(here.sessions), len(there.sessions)), ([], 0, 0))
+        self.assertEqual((here.transactions.counters["fault"], there.transactions.counters["fault"]), (0, 0))
