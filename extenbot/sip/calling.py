@@ -25,6 +25,7 @@ from extenbot.sip.authorize import CHALLENGED, Authorizer
 from extenbot.sip.bodies import SDP
 from extenbot.sip.dialog import Dialog
 from extenbot.sip.headers import ALLOW, EXTENSIONS, SUPPORTED, NameAddr, name_addr
+from extenbot.sip.lasting import LEAST
 from extenbot.sip.message import Request, Response, renumbered
 from extenbot.sip.session import Means, Session, State
 from extenbot.sip.timers import Timers
@@ -32,7 +33,7 @@ from extenbot.sip.transaction import ClientInvite, ServerTransaction
 from extenbot.sip.uri import Uri, callee
 from extenbot.sip.way import Way
 
-LONGEST_INTERVAL = 86400
+LONGEST_INTERVAL = 86400  # seconds that a 422 may ask for
 MOST_ADDRESSES = 5  # asked in one attempt, with those that we are redirected to
 MOST_INVITES = 12
 MOST_FORKS = 16  # early dialogs
@@ -126,8 +127,9 @@ class Calling:
         request.set("contact", f"<{way.contact}>")
         request.set(*ALLOW)
         request.set(*SUPPORTED)
-        if self._means.expires:
-            request.set("session-expires", str(self._means.expires))
+        if seconds := self._means.expires:
+            request.set("session-expires", str(max(seconds, LEAST)))
+            request.set("min-se", str(LEAST))
         request.set("user-agent", "extenbot")
         if caller:
             request.set("p-asserted-identity", str(NameAddr(display, callee(caller, way.domain))))
@@ -270,14 +272,14 @@ class Calling:
     def _required(self, tags: Sequence[str]) -> bool:
         """421: they want an extension for certain that we have only offered (RFC 3261 21.4.16)."""
         wanted = {tag.lower() for tag in tags}
-        if not wanted or wanted - set(EXTENSIONS):
+        if not wanted or wanted.difference(EXTENSIONS):
             return False
         self._request.set("require", ", ".join(sorted(wanted)))
         return True
 
     def _lengthened(self, least: int) -> bool:
         """422 (RFC 4028 7.3)."""
-        if least <= self._means.expires:
+        if least <= max(self._means.expires, LEAST):
             return False
         self._request.set("session-expires", str(least))
         self._request.set("min-se", str(least))
