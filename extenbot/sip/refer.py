@@ -12,13 +12,12 @@ A PBX that takes the call over may simply end it: after it has accepted, its BYE
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from urllib.parse import quote
 
 from twisted.internet.interfaces import IReactorTime
 
-from extenbot.errors import Malformed, Refused
+from extenbot.errors import Refused
 from extenbot.sip import bodies, grammar
 from extenbot.sip.dialog import Dialog
 from extenbot.sip.message import Request, Response
@@ -27,23 +26,6 @@ from extenbot.sip.uri import Uri
 
 PATIENCE = 60.0  # seconds without news of a transfer, unless its subscription names a time
 LONGEST = 180.0  # seconds that such a time is believed
-_NUMBER = re.compile(r"[+*#0-9A-Za-z][-+*#.()0-9A-Za-z_]*")
-
-
-def target_uri(target: str, host: str) -> Uri:
-    """A SIP address, a tel URI or a number as a SIP address; the last two at `host`, the caller's PBX.
-
-    `Malformed` when it is no such thing.
-    """
-    target = target.strip(" ")
-    if _NUMBER.fullmatch(target):
-        return Uri.of(target, host)
-    uri = Uri.read(target)
-    if uri.scheme == "tel":
-        return Uri.of(re.sub(r"[-.()]", "", uri.user), host)
-    if uri.scheme not in ("sip", "sips"):
-        raise Malformed("A call can be transferred to a SIP address or a number only")
-    return uri
 
 
 def replacing(dialog: Dialog) -> Uri:

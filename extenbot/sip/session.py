@@ -22,12 +22,12 @@ from extenbot.sip.dialog import Dialog
 from extenbot.sip.headers import ALLOW, CAPABILITIES, EXTENSIONS, METHODS, SUPPORTED
 from extenbot.sip.lasting import Lasting
 from extenbot.sip.message import Message, Request, Response, answer
-from extenbot.sip.refer import Transfers, replacing, target_uri
+from extenbot.sip.refer import Transfers, replacing
 from extenbot.sip.repeated import Repeated
 from extenbot.sip.requesting import Requesting
 from extenbot.sip.timers import T2
 from extenbot.sip.transaction import ServerTransaction, Transactions
-from extenbot.sip.uri import Uri
+from extenbot.sip.uri import Uri, callee
 
 EVENTS = ("Allow-Events", "refer, message-summary")
 _KNOWN = frozenset({"MESSAGE", "PUBLISH"})
@@ -149,7 +149,7 @@ class Session(Requesting):
 
         `Malformed` when it is no such thing; `Misuse` without a call or while another transfer is under way.
         """
-        self._refer(target_uri(target, self.dialog.target.host), referred_by)
+        self._refer(callee(target, self.dialog.target.host), referred_by)
 
     def refer_to(self, other: Session, referred_by: str = "") -> None:
         """Join the caller with the other side of `other`, a call of ours of its own (RFC 5589 7).
