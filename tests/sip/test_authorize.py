@@ -48,11 +48,11 @@ class Credentials(SynchronousTestCase):
     def test_good_password(self) -> None:
         """The credentials are right in the eyes of our own registrar, with a count that grows."""
         challenger = Challenger("pbx", lambda: 0.0, b"key", 300)
-        refusal = challenger.challenge(options())
+        refusal = challenger.challenge(options(), "192.0.2.1")
         self.assertTrue(self.authorizer.challenged(options(), answer(options(), 401, headers=refusal.headers)))
         for count in (1, 2, 3):
             request = self.sent()
-            self.assertEqual(challenger.check(request, {"bot": "secret"}.get), "bot")
+            self.assertEqual(challenger.check(request, "192.0.2.1", {"bot": "secret"}.get), "bot")
             self.assertIn(f"nc={count:08x}", request.first("authorization") or "")
             self.assertIn("algorithm=SHA-256", request.first("authorization") or "")
 

@@ -15,10 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from extenbot.errors import Malformed
 from extenbot.interfaces import Flow
 from extenbot.sip.calling import Calling
+from extenbot.sip.digest import Challenger
 from extenbot.sip.message import Request, Response, answer, read, write
 from extenbot.sip.session import Means, Session
+from extenbot.sip.transaction import ServerTransaction, Transactions
 from extenbot.sip.uri import callee
 from extenbot.sip.way import Way
+from tests.fakes import CountingTokens
 from tests.sip.wire import ANSWER, FLOW, OFFER, PBX, US, Listener, Recorder, Switch, Wire, stack
 
 WAY = Way(
@@ -190,6 +193,24 @@ class Plain(Caller):
         self.assertEqual(self.says(200, sdp=ANSWER), ["ACK 1"])
         self.assertEqual(self.told.told, [("answered", ANSWER)])
         self.nothing_left()
+
+    def test_session_timer(self) -> None:
+        """The timer that the PBX agreed to runs: at half time we refresh, with the offer that they know (RFC 4028)."""
+        self.call()
+        self.says(200, ("Session-Expires", "600;refresher=uac"), ("Require", "timer"), sdp=ANSWER)
+        self.clock.advance(299)
+        self.assertEqual(self.look(), [])
+        self.clock.advance(1)
+        self.assertEqual(self.look(), ["INVITE 2"])
+        self.assertEqual((self.invite.body, self.invite.to.tag), (OFFER, TAG))
+        self.assertEqual(self.says(200, ("Session-Expires", "600;refresher=uac"), sdp=ANSWER), ["ACK 2"])
+        self.nothing_left()
+
+    def test_no_session_timer(self) -> None:
+        """Where the settings want none, none is asked for."""
+        self.means = replace(self.means, expires=0)
+        self.call()
+        self.assertEqual((self.invite.first("session-expires"), self.invite.first("min-se")), (None, None))
 
     def test_hung_up_at_once(self) -> None:
         """Who does not want the call any more when it is answered may hang up at once."""
@@ -607,6 +628,7 @@ class Forked(Caller):
         self.assertEqual((str(self.last("BYE").uri), self.last("BYE").to.tag), ("sip:a@192.0.2.10", "a"))
         self.assertEqual(self.says(200, tag="a", contact="<sip:a@192.0.2.10>"), ["ACK 1"])
         self.assertEqual(self.last("ACK").to.tag, "a")
+        self.assertEqual(self.asks("BYE", 1, "a").code, 200)  # it may cross ours
         self.clock.advance(30)
         self.look()
         self.assertEqual(self.says(200, tag="late", contact="<sip:d@192.0.2.10>"), ["ACK 1", "BYE 2"])
@@ -797,11 +819,25 @@ class AnyOrder(Caller):
         }.get(code, [])
 
 
+class Guarded(Switch):
+    """Wants credentials for every INVITE that begins a call, and for every BYE."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.challenger = Challenger("pbx", clock.seconds, b"key", 300)
+
+    def requested(self, request: Request, transaction: ServerTransaction) -> None:
+        if request.method == "BYE" or not request.to.tag:
+            self.challenger.check(request, transaction.flow.remote[0], {"a": "x"}.get)
+        super().requested(request, transaction)
+
+
 class Wired(SynchronousTestCase):
     """We call ourselves over a wire that loses, delays and repeats."""
 
-    def begin(self, wire: Wire) -> tuple[Calling, Told, Switch, Switch]:
-        told, there = Told(), stack(wire.clock, wire.transport(US))
+    def begin(self, wire: Wire, guarded: bool = False) -> tuple[Calling, Told, Switch, Switch]:
+        told, there = Told(), Guarded(wire.clock) if guarded else Switch(wire.clock)
+        there.transactions = Transactions(wire.clock, wire.transport(US), CountingTokens(), there)
         here = stack(wire.clock, wire.transport(PBX))
         wire.end(here.transactions, PBX)
         wire.end(there.transactions, US)
@@ -838,8 +874,8 @@ class Wired(SynchronousTestCase):
         self.assertEqual((wire.clock.getDelayedCalls(), len(here.sessions), len(there.sessions)), ([], 0, 0))
 
     @settings(max_examples=100, deadline=None)
-    @given(st.data(), st.sampled_from(["answer", "refuse", "cancel", "cancel and answer", "hang up"]))
-    def test_any_wire(self, data: st.DataObject, ending: str) -> None:
+    @given(st.data(), st.sampled_from(["answer", "refuse", "cancel", "cancel and answer", "hang up"]), st.booleans())
+    def test_any_wire(self, data: st.DataObject, ending: str, guarded: bool) -> None:
         """Whatever is lost (not all), late or repeated: both sides agree on what became of the call."""
         fates = st.lists(st.sampled_from(["lost", "twice", "late", ""]), min_size=5, max_size=5)
         wire = Wire(Clock())
@@ -852,7 +888,7 @@ class Wired(SynchronousTestCase):
         wire.delay = lambda n: 0.75 if fate.get(n) == "late" else 0.125
         wire.repeat = lambda n: fate.get(n) == "twice"
         next_five()
-        calling, told, here, there = self.begin(wire)
+        calling, told, here, there = self.begin(wire, guarded and ending != "hang up")
         wire.run(20)
         there.session.ring()
         wire.run(1)
