@@ -124,7 +124,6 @@ class Calling:
         request.set("to", f"<{target}>")
         request.set("call-id", tokens.text(32))
         request.set("cseq", f"{1 + tokens.bits(16)} INVITE")
-        request.set("contact", f"<{way.contact}>")
         request.set(*ALLOW)
         request.set(*SUPPORTED)
         if seconds := self._means.expires:
@@ -147,8 +146,17 @@ class Calling:
         params = {name: value for name, value in uri.params.items() if name != "method"}
         return Uri(uri.host, uri.username, uri.password, uri.port, scheme=uri.scheme, params=params)
 
+    def _contact(self) -> str:
+        """Whom we call by sips must reach us by sips (RFC 3261 8.1.1.8)."""
+        if self._request.uri.scheme != "sips":
+            return self._way.contact
+        uri = Uri.read(self._way.contact)
+        params = {name: value for name, value in uri.params.items() if name != "transport"}
+        return str(Uri(uri.host, uri.username, None, uri.port, scheme="sips", params=params))
+
     def _invite(self) -> None:
         self._invites += 1
+        self._request.set("contact", f"<{self._contact()}>")
         self._authorizer.authorize(self._request)
         attempt = self._attempt = _Attempt()
         attempt.invite = self._means.transactions.invite(
@@ -218,7 +226,7 @@ class Calling:
     def _adopt(self, attempt: _Attempt, dialog: Dialog, flow: Flow) -> _Called:
         # What was too large for a datagram is alone in going over TCP.
         flow = self._way.flow if self._way.flow.transport == "UDP" else flow
-        fork = _Called(self._means, dialog, flow, self._way.flow.remote[0], self._way.contact)
+        fork = _Called(self._means, dialog, flow, self._way.flow.remote[0], self._contact())
         fork.authorizer = self._authorizer
         attempt.forks[dialog.remote_tag] = fork
         return fork

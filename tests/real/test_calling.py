@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,6 +69,30 @@ def prack_for(number: int) -> str:
         f'^ *{number} +[0-9]+ +INVITE" search_in="hdr" header="RAck:" check_it="true" assign_to="{number}"/>'
         f'</action></recv>\n<Reference variables="{number}"/>\n'
     )
+
+
+def hears_bye(tag: str, variable: int) -> str:
+    """A BYE in the dialog with this tag of SIPp's."""
+    return (
+        f'<recv request="BYE"><action><ereg regexp="tag={tag}" search_in="hdr" header="To:" check_it="true" '
+        f'assign_to="{variable}"/></action></recv>\n<Reference variables="{variable}"/>\n'
+    )
+
+
+# SIPp answers the last message only: what belongs to the INVITE is kept.
+KEEP = (
+    '<recv request="INVITE"><action>'
+    '<ereg regexp=".*" search_in="hdr" header="Via:" assign_to="7"/>'
+    '<ereg regexp=".*" search_in="hdr" header="CSeq:" assign_to="8"/>'
+    '<ereg regexp=".*" search_in="hdr" header="To:" assign_to="9"/></action></recv>\n'
+)
+
+
+def of_invite(text: str) -> str:
+    """A response to the INVITE that was kept, not to what came last."""
+    for name, variable in (("Via", 7), ("CSeq", 8), ("To", 9)):
+        text = text.replace(f"[last_{name}:]", f"{name}:[${variable}]")
+    return text
 
 
 IN_DIALOG = says("200 OK", tag="")  # there is a tag already
@@ -244,6 +269,35 @@ class CallingSipp(TestCase):
         await self.hang_up()
         await self.succeed(("progressed", 183, True), ("answered", True))
 
+    async def test_forked(self) -> None:
+        """Two take the call: both are acknowledged, the second is hung up by itself, the first when we want to."""
+        self.sipp(
+            KEEP,
+            says("180 Ringing", tag=";tag=a"),
+            says("200 OK", ANSWER, tag=";tag=a"),
+            hears("ACK"),
+            of_invite(says("200 OK", ANSWER, tag=";tag=b")),
+            hears("ACK"),
+            hears_bye("b", 1),
+            IN_DIALOG,
+            hears_bye("a", 2),
+            IN_DIALOG,
+        )
+        gone: Deferred[None] = Deferred()
+
+        class Watched(Sessions):
+            def remove(self, session: Session) -> None:
+                super().remove(session)
+                if not gone.called:
+                    gone.callback(None)
+
+        self.means = replace(self.means, sessions=Watched())
+        self.transactions.user = User(self.means.sessions)
+        self.call()
+        await gone.addTimeout(30, reactor)
+        await self.hang_up()
+        await self.succeed(("progressed", 180, False), ("answered", True))
+
     async def test_redirected(self) -> None:
         """302 to another number: asked for by the same way, with the same Call-ID."""
         self.sipp(
@@ -280,22 +334,8 @@ class CallingSipp(TestCase):
     async def test_reliable(self) -> None:
         """Two reliable provisional responses, each with its PRACK; the SDP of the first is the answer."""
         reliable = "Require: 100rel\nRSeq: {}\n"
-        # SIPp answers the last message only, which the PRACK is: what belongs to the INVITE is kept.
-        keep = (
-            '<recv request="INVITE"><action>'
-            '<ereg regexp=".*" search_in="hdr" header="Via:" assign_to="7"/>'
-            '<ereg regexp=".*" search_in="hdr" header="CSeq:" assign_to="8"/></action></recv>\n'
-        )
-
-        def of_invite(text: str) -> str:
-            return (
-                text.replace("[last_Via:]", "Via:[$7]")
-                .replace("[last_CSeq:]", "CSeq:[$8]")
-                .replace("[last_To:];tag=[call_number]", "[last_To:]")
-            )
-
         self.sipp(
-            keep,
+            KEEP,
             says("183 Session Progress", reliable.format(41) + ANSWER),
             prack_for(41),
             IN_DIALOG,

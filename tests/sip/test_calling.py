@@ -151,7 +151,6 @@ class Plain(Caller):
             "To: <sip:100@pbx.example>\r\n"
             f"Call-ID: {calling.call_id}\r\n"
             "CSeq: 4 INVITE\r\n"
-            "Contact: <sip:x7f@192.0.2.1:5060>\r\n"
             "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, UPDATE, PRACK, REGISTER\r\n"
             "Supported: 100rel, norefersub, replaces, timer\r\n"
             "Session-Expires: 1800\r\n"
@@ -160,6 +159,7 @@ class Plain(Caller):
             "X-Reason: reminder\r\n"
             "Diversion: <sip:1@h>\r\n"
             "Content-Type: application/sdp\r\n"
+            "Contact: <sip:x7f@192.0.2.1:5060>\r\n"
             "Content-Length: 12\r\n\r\n",
         )
         self.assertEqual(self.invite.body, OFFER)
@@ -328,9 +328,14 @@ class Typed(Caller):
         self.assertEqual((self.wire.sent, self.clock.getDelayedCalls(), self.told.told), ([], [], []))
 
     def test_sips(self) -> None:
-        """A sips address is called over TLS."""
-        self.call("sips:a@h", replace(WAY, flow=FLOW._replace(transport="TLS")))
-        self.assertEqual(str(self.invite.uri), "sips:a@h")
+        """A sips address is called over TLS, and our own is one then (RFC 3261 8.1.1.8); so is a redirection to one."""
+        way = replace(WAY, flow=FLOW._replace(transport="TLS"), contact="sip:x@192.0.2.1:5061;transport=tls")
+        self.call("sips:a@h", way)
+        self.assertEqual((str(self.invite.uri), self.invite.first("contact")), ("sips:a@h", "<sips:x@192.0.2.1:5061>"))
+        self.call("100", way)
+        self.assertEqual(self.invite.first("contact"), f"<{way.contact}>")
+        self.says(302, ("Contact", "<sips:b@h>"), contact="")
+        self.assertEqual((str(self.invite.uri), self.invite.first("contact")), ("sips:b@h", "<sips:x@192.0.2.1:5061>"))
 
     def test_no_injection(self) -> None:
         """Neither a name nor a header that was typed in can hold a second header, or one that is ours."""
