@@ -16,6 +16,7 @@ from extenbot.errors import Malformed
 from extenbot.interfaces import Flow
 from extenbot.sip.calling import Calling
 from extenbot.sip.digest import Challenger
+from extenbot.sip.grammar import header_name
 from extenbot.sip.message import Request, Response, answer, read, write
 from extenbot.sip.session import Means, Session
 from extenbot.sip.transaction import ServerTransaction, Transactions
@@ -356,6 +357,42 @@ class Typed(Caller):
         self.says(200)
         self.nothing_left()
 
+    @settings(max_examples=400, deadline=None)
+    @given(
+        st.text(max_size=20) | st.from_regex(r"(sips?|tel):[ -~\r\n]{0,30}"),
+        st.text(max_size=10),
+        st.text(max_size=10) | st.just(""),
+        st.lists(st.tuples(st.text(max_size=8) | st.just("X-A"), st.text(max_size=12)), max_size=2),
+    )
+    def test_whatever_is_typed(self, target: str, display: str, caller: str, headers: list[tuple[str, str]]) -> None:
+        """It is refused with a sentence, or what is sent can be read and has the headers that it should have."""
+        self.setUp()
+        try:
+            Calling(self.means, WAY, target, OFFER, self.told, display=display, caller=caller, headers=headers)
+        except Malformed as error:
+            self.assertTrue(str(error))
+            self.assertEqual((self.wire.sent, self.clock.getDelayedCalls()), ([], []))
+            return
+        [sent] = self.wire.messages()
+        assert isinstance(sent, Request)
+        names = [
+            "via",
+            "route",
+            "max-forwards",
+            "from",
+            "to",
+            "call-id",
+            "cseq",
+            "allow",
+            "supported",
+            "session-expires",
+        ]
+        names += ["min-se", "user-agent", *(["p-asserted-identity"] if caller else []), *(name for name, _ in headers)]
+        names += ["content-type", "contact"]
+        self.assertEqual(list(sent.headers), list(dict.fromkeys(header_name(name) for name in names)))
+        self.assertEqual((sent.method, sent.body, sent.from_.uri.user), ("INVITE", OFFER, "bot"))
+        self.assertEqual(sent.to.uri, sent.uri)
+
     def test_caller(self) -> None:
         """The number of somebody for whom the bot calls is shown where the PBX believes us (RFC 3325)."""
         self.call(caller="+1-212-555-0100", display="Ann")
@@ -545,6 +582,15 @@ class Cancelled(Caller):
         self.assertEqual(self.told.told, [("progressed", 180, b"")])
         self.assertEqual(self.says(487), ["ACK 1"])
         self.assertEqual(self.told.told[1:], [("failed", 487, "Cancelled")])
+        self.nothing_left()
+
+    def test_at_the_first_ring(self) -> None:
+        """Who hears that it rings may call it off on the spot."""
+        calling = self.call()
+        self.told.progressed = lambda *_: calling.cancel()  # type: ignore[method-assign]
+        self.assertEqual(self.says(180), ["CANCEL 1"])
+        self.says(487)
+        self.assertEqual(self.told.told, [("failed", 487, "Cancelled")])
         self.nothing_left()
 
     def test_before_anything(self) -> None:
