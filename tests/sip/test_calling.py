@@ -34,6 +34,7 @@ WAY = Way(
     username="bot",
     password="secret",
 )
+MEAN = 'a1é\r\n\t\0\x0b\u2028\x85"\\\\<>;,:@%? '
 CHALLENGE = 'Digest realm="pbx", nonce="{}", qop="auth", algorithm=MD5'
 TAG = "phone"
 
@@ -359,10 +360,12 @@ class Typed(Caller):
 
     @settings(max_examples=400, deadline=None)
     @given(
-        st.text(max_size=20) | st.from_regex(r"(sips?|tel):[ -~\r\n]{0,30}"),
-        st.text(max_size=10),
-        st.text(max_size=10) | st.just(""),
-        st.lists(st.tuples(st.text(max_size=8) | st.just("X-A"), st.text(max_size=12)), max_size=2),
+        st.sampled_from(["100", "sip:a@h"])
+        | st.text(MEAN, max_size=20)
+        | st.from_regex(r"(sips?|tel):[ -~\r\n]{0,30}"),
+        st.text(MEAN, max_size=8),
+        st.sampled_from(["", "100"]) | st.text(MEAN, max_size=8),
+        st.lists(st.tuples(st.just("X-A") | st.text(MEAN, max_size=8), st.text(MEAN, max_size=8)), max_size=2),
     )
     def test_whatever_is_typed(self, target: str, display: str, caller: str, headers: list[tuple[str, str]]) -> None:
         """It is refused with a sentence, or what is sent can be read and has the headers that it should have."""
@@ -391,7 +394,9 @@ class Typed(Caller):
         names += ["content-type", "contact"]
         self.assertEqual(list(sent.headers), list(dict.fromkeys(header_name(name) for name in names)))
         self.assertEqual((sent.method, sent.body, sent.from_.uri.user), ("INVITE", OFFER, "bot"))
-        self.assertEqual(sent.to.uri, sent.uri)
+        self.assertEqual((sent.to.uri, sent.from_.display), (sent.uri, display.strip()))
+        for name, value in headers:
+            self.assertIn(value.strip(" \t"), sent.all(name))
 
     def test_caller(self) -> None:
         """The number of somebody for whom the bot calls is shown where the PBX believes us (RFC 3325)."""
