@@ -356,7 +356,7 @@ class _Called(Session):
 
     def _pracked(self, response: Response) -> None:
         if response.code >= 300:
-            self._means.transactions.counters["prack-refused"] += 1
+            self._transactions.counters["prack-refused"] += 1
 
     def accepted(self, dialog: Dialog, invite: Request, response: Response) -> None:
         """A 2xx: acknowledge it. Its Contact and route count, and an early dialog given up is there again."""
@@ -364,11 +364,7 @@ class _Called(Session):
         if not self._hung_up_early:
             self._state = State.EARLY
             self._means.sessions.add(self)
-        ack = self.dialog.acknowledgement(invite.cseq.number)
-        for name in ("authorization", "proxy-authorization"):  # RFC 3261 22.1
-            for value in invite.all(name):
-                ack.add(name, value)
-        self.acknowledge = self._means.transactions.acknowledge(ack, self._toward())
+        self.acknowledge = self._transactions.acknowledge(self._acknowledgement(invite), self._toward())
         self.confirmed(response, invite.body)
 
     def drop(self) -> None:
