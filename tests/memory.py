@@ -235,6 +235,7 @@ class World:
         self.links: list[Link] = []
         self.said: list[Said] = []
         self.records: list[CallRecord] = []
+        self.transport = "UDP"
         self.ladder: list[str] = []
         self.messages: list[bytes] = []  # SIP, both ways
         self.functions: dict[str, Callable[[Json], Awaitable[str]]] = {}
@@ -373,7 +374,7 @@ class World:
     def deliver(self, data: bytes, source: Address) -> None:
         """A datagram from the PBX."""
         self._step("-->", data)
-        self.transactions.received(data, Flow("UDP", US, source))
+        self.transactions.received(data, Flow(self.transport, US, source))
 
     def _step(self, arrow: str, data: bytes) -> None:
         self.messages.append(data)

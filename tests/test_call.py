@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import count, pairwise, product
 from textwrap import dedent
 from typing import Any, ClassVar
@@ -565,6 +566,29 @@ class Hold(Case):
         self.assertTrue(caller.hears(440))
         caller.bye()
         self.assertGreater(self.ended(world, "caller hung up").packets_received, 20)
+
+    def test_keys(self) -> None:
+        """Over TLS the audio is encrypted; our key stays over a refresh, and changes when our address does."""
+        world, caller = self.begin()
+        world.transport = "TLS"
+        lines = "a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:NzB4d1BINUAvLEw6UzF3WSJ+PSdFcGdUJShpX1Zj\r\n"
+        here = offer(protocol="RTP/SAVP", more=lines)
+        there = offer(address=("2001:db8::77", 7000), protocol="RTP/SAVP", more=lines).replace(b"IN IP4", b"IN IP6")
+        caller.talking = False
+        keys = []
+        caller.invite(here)
+        world.run(1)
+        for again in (here, there, there):
+            keys.append(re.findall(rb"a=crypto:4 AES_CM_128_HMAC_SHA1_80 inline:(\S{40})\r\n", caller.last.body))
+            caller.again(again)
+            world.run(0.2)
+        keys.append(re.findall(rb"inline:(\S{40})", caller.last.body))
+        first, second, third, last = [found for [found] in keys]
+        self.assertEqual((first, third), (second, last))
+        self.assertNotEqual(second, third)
+        self.assertIn(b" RTP/SAVP 0 101", caller.last.body)
+        caller.bye()
+        self.ended(world, "caller hung up")
 
     def test_video(self) -> None:
         """A re-INVITE that adds video: the answer has a line for it, refused (RFC 3264 6), and the call goes on."""

@@ -136,12 +136,13 @@ class Others(SynchronousTestCase):
     def test_strangers_do_not_disturb(self) -> None:
         """Packets thrown in between cannot keep those who have earned it from taking over."""
         latch = Latch(PBX, PRIVATE)
-        phone, moved, stranger = Sender(latch, (PBX, 1)), Sender(latch, (PBX, 2)), Sender(latch, STRANGER)
-        phone.say(0.0)
-        for n in range(3):
+        pbx, phone, stranger = Sender(latch, (PBX, 1)), Sender(latch, (PBX, 2)), Sender(latch, STRANGER)
+        pbx.say(0.0)
+        latch.move((PRIVATE[0], 7), 0.5)  # direct media: now a stranger could be the phone
+        for n in range(TAKE_OVER):
             stranger.say(1 + n * 0.02)
-            moved.say(1 + n * 0.02)
-        self.assertEqual(latch.target, moved.source)
+            phone.say(1 + n * 0.02)
+        self.assertEqual(latch.target, phone.source)
 
     def test_old_source(self) -> None:
         """After a move what the old source had on the way is heard, and only going on brings our audio back to it."""

@@ -310,7 +310,7 @@ class Encrypted(SynchronousTestCase):
 
     def test_new_key_as_it_rolls(self) -> None:
         """The same when it passes its end just then."""
-        self.renewed(kept=True, at=3 * 65536 - 4)
+        self.renewed(kept=True, at=3 * 65536 - 2)
 
     def test_search_is_bounded(self) -> None:
         """Strangers' packets after a new key do not keep us busy, and the phone is still heard."""
@@ -354,6 +354,29 @@ class Encrypted(SynchronousTestCase):
         sent = len(self.port.sent)
         self.assertEqual(len(self.understood()), sent)
         self.assertEqual(self.line.statistics.packets_ignored, 0)
+
+    def test_reports_while_off(self) -> None:
+        """What still leaves while the audio is switched off is encrypted like all before."""
+        self.turns(3)
+        self.line.move(replace(self.agreed, direction="inactive", remote=None, crypto=None))
+        self.line.stop()
+        [data] = self.port.control
+        self.assertIsNotNone(self.phone.unprotect_control(data))
+
+    def test_encrypted_later(self) -> None:
+        """A call that began in clear begins its stream anew when it is encrypted."""
+        port, agreed = Port(), replace(self.agreed, crypto=None)
+        line = Line(
+            self.clock, Pacer(self.clock), Given(), agreed, "PCMU", PBX[0], self.heard.append, self.digits.append
+        )
+        line.start(port)
+        self.addCleanup(line.stop)
+        self.clock.advance(0.02)
+        line.move(self.agreed)
+        self.clock.advance(0.02)
+        before, after = (rtp.HEADER.unpack_from(data)[4] for data, _ in (port.sent[0], port.sent[-1]))
+        self.assertNotEqual(before, after)
+        self.assertIsNotNone(self.phone.unprotect(port.sent[-1][0]))
 
     def test_plain_and_back(self) -> None:
         """A re-INVITE to plain audio is followed, and the next one back."""
