@@ -495,6 +495,10 @@ class Call:
         """The one door: stop audio, give the ports back, cancel timers and functions."""
         self.reason = reason
         self._ended = self._around.now()
+        statistics = self._line.statistics
+        if statistics.ignored_from is not None:
+            host, port = statistics.ignored_from
+            self.journal.happened("media.ignored", packets=statistics.packets_ignored, last_host=host, last_port=port)
         self.journal.happened("ended", reason=reason)
         if self._watch is not None and self._watch.active():
             self._watch.cancel()

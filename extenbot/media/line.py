@@ -44,7 +44,8 @@ class Statistics:
     packets_received: int
     packets_lost: int
     packets_late: int  # came after their turn, or twice
-    packets_ignored: int  # not RTP of this call, or from somebody who is not (yet) heard
+    packets_ignored: int  # not RTP of this call, not authentic, or from somebody who is not (yet) heard
+    ignored_from: Address | None  # the last of those
     jitter_ms: float
     remote_lost: int | None  # of our packets, as the other side reported
     remote_jitter_ms: float | None
@@ -86,6 +87,7 @@ class Line:
         self._secure: srtp.Srtp | None = None  # in use
         self._talking = False
         self._sent = self._octets = self._ignored = 0
+        self._ignored_from: Address | None = None
         self._reception: rtcp.Reception | None = None
         self._before = (0, 0)  # received and lost of earlier streams
         self._latch = Latch(signalled_from, agreed.remote)
@@ -145,6 +147,7 @@ class Line:
             packets_lost=lost,
             packets_late=self._jitter.late,
             packets_ignored=self._ignored,
+            ignored_from=self._ignored_from,
             jitter_ms=jitter,
             remote_lost=remote.lost if remote else None,
             remote_jitter_ms=remote.jitter / g711.PER_MS if remote else None,
@@ -239,21 +242,21 @@ class Line:
         try:
             packet = rtp.read(data)
         except Malformed:
-            self._ignored += 1
+            self._ignore(source)
             return
         kind, _, sequence, timestamp, ssrc, payload = packet
         law = self._laws.get(kind, _NO_AUDIO)
         audio = law is not _NO_AUDIO and len(payload) <= LONGEST
         event = not audio and self._is_event(kind, payload)
         if not (audio or event or kind == rtp.COMFORT_NOISE):
-            self._ignored += 1
+            self._ignore(source)
             return
         now: float = self._clock.seconds()
         latch = self._latch
         if source != latch.source and not latch.admits(
             source, ssrc, sequence, timestamp, now, authentic=secure is not None
         ):
-            self._ignored += 1
+            self._ignore(source)
             return
         self.last_received = latch.heard_at = now
         reception = self._reception
@@ -270,6 +273,10 @@ class Line:
         if event and (key := self._keys.put(timestamp, payload)) is not None:
             self._digit(key)
 
+    def _ignore(self, source: Address) -> None:
+        self._ignored += 1
+        self._ignored_from = source
+
     def received_control(self, data: bytes, source: Address) -> None:
         """A datagram on the RTCP port; a good one from the caller's host says where our reports go."""
         if self._read_control(data, source):
@@ -284,7 +291,7 @@ class Line:
         except Malformed:
             packets = []
         if not packets:
-            self._ignored += 1
+            self._ignore(source)
             return False
         self._latch.reported(source[0])
         now: float = self._clock.seconds()

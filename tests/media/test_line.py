@@ -288,6 +288,7 @@ class Latching(Call):
         self.turns(100, Phone(self.line, PHONE, ssrc=66))
         self.assertEqual(self.goes_to(), PBX)
         self.assertEqual(self.line.statistics.packets_ignored, 100)
+        self.assertEqual(self.line.statistics.ignored_from, PHONE)
         self.assertEqual((set(self.heard), self.line.last_received), ({SILENT}, None))
 
     def test_signalled_address_wins(self) -> None:
