@@ -52,7 +52,8 @@ from extenbot.interfaces import (
     Watch,
 )
 from extenbot.sip import grammar
-from extenbot.sip.digest import answer_challenge, is_stale, strongest
+from extenbot.sip.authorize import CHALLENGED, Authorizer
+from extenbot.sip.digest import strongest
 from extenbot.sip.headers import ALLOW, name_addr
 from extenbot.sip.message import Request, Response
 from extenbot.sip.timers import Timers
@@ -69,7 +70,6 @@ EARLIEST, LATEST = 0.75, 0.9  # parts of the granted time after which it is refr
 LONGEST_EXPIRES = 7 * 86400
 MOST_TRIES = 8  # requests to one place in one attempt: challenges, 423, 439
 MOST_REDIRECTS = 3
-_CHALLENGES = {401: ("www-authenticate", "authorization"), 407: ("proxy-authenticate", "proxy-authorization")}
 _TRY_NEXT = frozenset({408, 430, 480, 500, 502, 503, 504})
 
 
@@ -290,8 +290,8 @@ class Registrant:
         self._moved = False  # the Contact was corrected since the last refresh
         self._bound = ""  # the Contact that the registrar has
         self._asked = ""  # the one in the last REGISTER
-        self._nonces: dict[str, tuple[str, int]] = {}  # challenges and their counts, by header to answer in
-        self._answered: set[str] = set()  # challenges answered in this attempt
+        self._authorizer = self._new_authorizer()
+        self._sent = Request("REGISTER", self._registrar)  # the last one
         self._tries = 0
         self._failures = 0  # in a row
         self._retry_after = 0.0
@@ -352,7 +352,6 @@ class Registrant:
 
     def attempt(self) -> None:
         """A new attempt: what was tried before does not count."""
-        self._answered.clear()
         self._tries = self._redirects = 0
         self._retry_after = 0.0
         self._reconnected = False
@@ -425,7 +424,7 @@ class Registrant:
         wait *= self._between(1.0 - JITTER, 1.0 + JITTER)
         if self._failures > 2:
             wait = max(wait, min(self._retry_after, LONGEST_WAIT))
-        self._nonces.clear()
+        self._authorizer = self._new_authorizer()
         now = self._means.now()
         until = self._still()
         if not until:
@@ -460,7 +459,6 @@ class Registrant:
         if self._looking:
             self._looking = False
             self._search.cancel()
-        self._answered.clear()
         self._tries = 0
         self._serial += 1
         if not self._asked or not self._targets:
@@ -510,6 +508,9 @@ class Registrant:
         self._unwatch()
         self._watched, self._unwatch = flow, self._means.watch(flow, gone)
 
+    def _new_authorizer(self) -> Authorizer:
+        return Authorizer(self.login.auth_id, self.login.password, self._means.tokens)
+
     def _forget_connection(self) -> None:
         self._unwatch()
         self._watched = None
@@ -535,13 +536,8 @@ class Registrant:
         request.set("supported", "path, outbound" if self._outbound else "path")
         request.set(*ALLOW)
         request.set("user-agent", "extenbot")
-        for header, (challenge, count) in self._nonces.items():
-            self._nonces[header] = challenge, count + 1
-            login, cnonce = self.login, self._means.tokens.text(16)
-            credentials = answer_challenge(
-                challenge, "REGISTER", str(uri), login.auth_id, login.password, cnonce, count + 1
-            )
-            request.set(header, credentials)
+        self._authorizer.authorize(request)
+        self._sent = request
         self._watch()
         serial = self._serial = self._serial + 1
         self._means.transactions.request(request, self._flow, lambda response: self._responded(serial, response))
@@ -569,7 +565,7 @@ class Registrant:
             self._machine.accepted()
         elif self._tries >= MOST_TRIES:
             self._refused(response)
-        elif code in _CHALLENGES:
+        elif code in CHALLENGED:
             self._challenged(response)
         elif code in (301, 302):
             self._redirected(response)
@@ -614,15 +610,13 @@ class Registrant:
         return min(grammar.number(stated, 2**32 - 1), LONGEST_EXPIRES)
 
     def _challenged(self, response: Response) -> None:
-        asks, answers = _CHALLENGES[response.code]
-        challenge = strongest(response.all(asks))
-        if answers in self._answered and not is_stale(challenge):
+        asks, _ = CHALLENGED[response.code]
+        strongest(response.all(asks))  # one must be such that it can be met
+        if self._authorizer.challenged(self._sent, response):
+            self._machine.again()
+        else:
             words = f"The PBX does not accept the username or password ({response.code} {response.phrase})."
             self._machine.failed(Standing.REFUSED, words)
-            return
-        self._answered.add(answers)
-        self._nonces[answers] = challenge, 0
-        self._machine.again()
 
     def _redirected(self, response: Response) -> None:
         self._redirects += 1
@@ -631,7 +625,6 @@ class Registrant:
             raise Malformed("It redirects to nowhere")
         uri = contact.uri
         self._redirect = Uri(uri.host, None, None, uri.port, params={k: v for k, v in uri.params.items() if k != "lr"})
-        self._answered.clear()
         self._machine.redirected()
 
     def _silent(self, response: Response) -> None:
@@ -652,7 +645,6 @@ class Registrant:
         self._place += 1
         self._public = None
         self._tries = 0
-        self._answered.clear()
         self._machine.again()
         return True
 
