@@ -33,7 +33,9 @@ class _Place(NamedTuple):
 
 
 class Resolver:
-    """`names` is Twisted's resolver; `transports` are those we can use, the best first; `families` are 4 and 6.
+    """`names` is Twisted's resolver; `transports` are those we can use, the best first.
+
+    `families` are the IP versions, 4 and 6, that we send datagrams by and ask DNS for.
 
     That order is for domains whose DNS names several; without a word of DNS it is UDP, as RFC 3263 4.1 has it,
     or what comes nearest, the last.
@@ -61,6 +63,9 @@ class Resolver:
         except ValueError:
             pass
         else:
+            if usual == "UDP" and (6 if ":" in numeric else 4) not in self._families:
+                version = "IPv6" if ":" in numeric else "IPv4"
+                raise Unlocated(f"The PBX {host} cannot be reached: this service uses no {version} by UDP.")
             return (Target(usual, numeric, port or PORTS[usual]),)
         places = [_Place(usual, host, port)] if port else await self._services(host, transport)
         if not places:

@@ -69,7 +69,12 @@ class Resolving(SynchronousTestCase):
     def test_numeric(self) -> None:
         """Numeric hosts need no name server."""
         self.assertEqual(self.locate("192.0.2.5"), (Target("UDP", "192.0.2.5", 5060),))
-        self.assertEqual(self.locate("2001:db8:0::5", 5070), (Target("UDP", "2001:db8::5", 5070),))
+        six = self.locate("2001:db8:0::5", 5070, families=(4, 6))
+        self.assertEqual(six, (Target("UDP", "2001:db8::5", 5070),))
+        self.assertIn("uses no IPv6 by UDP", self.words("2001:db8::5"))
+        self.assertEqual(
+            self.locate("2001:db8::5", 0, "TCP", transports=("TCP",)), (Target("TCP", "2001:db8::5", 5060),)
+        )
         self.assertEqual(self.names.asked, [])
 
     def test_port(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ import pytest
 import trustme
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.sip.headers import Via, name_addr
+from extenbot.sip.message import Request
 from tests.need import need
 from tests.real.caller import Caller
-from tests.real.harness import Process, Service, free_port, new_folder, scripts, until
+from tests.real.harness import BIN, Process, Service, free_port, new_folder, scripts, until
 
 HOST = "127.0.0.21"  # of the PBX
 CONFIG = """#!KAMAILIO
@@ -38,7 +42,7 @@ loadmodule "tls.so"
 modparam("tls", "private_key", "{folder}/key.pem")
 modparam("tls", "certificate", "{folder}/chain.pem")
 modparam("tls", "tls_method", "TLSv1.2+")
-modparam("registrar", "max_expires", 10)
+modparam("registrar", "max_expires", {longest})
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
     if (has_totag()) {{
@@ -66,6 +70,8 @@ MODULES = "*/kamailio/modules/tls.so"
 
 @pytest.mark.real
 class Registrant(SynchronousTestCase):
+    longest = 10  # seconds that the PBX grants
+
     def setUp(self) -> None:
         need("kamailio", "apt-get install kamailio", shutil.which("kamailio") is not None)
         need("kamailio's TLS", "apt-get install kamailio-tls-modules", any(Path("/usr/lib").glob(MODULES)))
@@ -82,6 +88,7 @@ class Registrant(SynchronousTestCase):
             self,
             ports=(sip, free_port()),
             EXTENBOT_SIP_LISTEN=f"udp:{sip}:interface=127.0.0.1,udp:{sip}:interface=\\:\\:1",
+            EXTENBOT_SIP_KEEPALIVE="1",
             EXTENBOT_SIP_TRUST=str(self.folder / "authority.pem"),
             EXTENBOT_SANDBOX_SCRIPTS=scripts(
                 self.folder / "scripts", tone='speed 4\non greet: tone 440 for 5 s "Hello."\n'
@@ -99,7 +106,9 @@ class Registrant(SynchronousTestCase):
         listen = [f"{kind}:{host}:{self.port}" for kind in ("udp", "tcp") for host in (HOST, "[::1]")]
         listen.append(f"tls:{HOST}:{self.tls}")
         (self.folder / "kamailio.cfg").write_text(
-            CONFIG.format(listen="\n".join(f"listen={each}" for each in listen), folder=self.folder)
+            CONFIG.format(
+                listen="\n".join(f"listen={each}" for each in listen), folder=self.folder, longest=self.longest
+            )
         )
         pbx = Process(
             self,
@@ -188,6 +197,26 @@ class Registrant(SynchronousTestCase):
         """To a PBX at an IPv6 address, by TCP."""
         self.call("tcp", f"[::1]:{self.port} (TCP)", "::1")
 
+    def test_calls_over_tls(self) -> None:
+        """The bot calls an extension of its PBX: the INVITE goes over the connection that it has registered by."""
+        pbx = self.pbx()
+        bot_id = self.bot(transport="tls")
+        self.reaches(bot_id, "registered")
+        phone = Caller(self, self.port, "200", "secret", server=HOST)
+        self.assertEqual(phone.register().code, 200)
+        contact = pbx.wait_for(r"REGISTER from 100 contact <sip:(\S+?);")[1]
+        Process(
+            self, [str(BIN / "extenbot"), "call", bot_id, "200"],
+            cwd=self.service.folder, env=self.service.environment,
+        )  # fmt: skip
+        invite = phone.wait_for(lambda message: isinstance(message, Request) and message.method == "INVITE", "INVITE")
+        self.assertEqual(str(name_addr(invite.first("from") or "").uri), f"sip:100@{HOST}")
+        self.assertIn(contact, invite.first("contact") or "")
+        via = Via.read(invite.all("via")[1])  # as the PBX saw us
+        self.assertEqual(
+            (via.transport, f"{via.params['received']}:{via.params['rport']}"), ("TLS", contact.split("@")[1])
+        )
+
     def test_wrong_certificate(self) -> None:
         """A PBX that cannot prove to be who the owner named is sent no login, and the owner reads why."""
         self.prove("pbx.example")
@@ -220,6 +249,25 @@ class Registrant(SynchronousTestCase):
     def test_tls_connection_lost(self) -> None:
         """Over TLS as well."""
         self.restarted("tls")
+
+    def test_frozen(self) -> None:
+        """A PBX that takes bytes and does nothing with them is noticed by its unanswered pings."""
+        self.longest = 600
+        pbx = self.pbx()
+        bot_id = self.bot(transport="tcp")
+        self.reaches(bot_id, "registered")
+        phone = self.phone()
+        phone.call("100")
+        phone.audio.wait_for(150)  # three seconds: meanwhile it has answered some
+        phone.hang_up()
+        os.killpg(pbx.process.pid, signal.SIGSTOP)
+        self.addCleanup(os.killpg, pbx.process.pid, signal.SIGCONT)
+
+        def lost() -> bool | None:
+            history = self.service.command("bot", "show", bot_id)["registration"]
+            return any("was lost: it does not answer any more" in each["words"] for each in history) or None
+
+        until("the loss", lost)
 
     def test_stopped_over_tls(self) -> None:
         """When the service stops, the PBX is told over its connection."""
