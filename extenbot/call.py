@@ -291,6 +291,7 @@ class Call:
         self._session, self._call_id, self._part = session, session.call_id, session.bye
         session.listener = self
         self._secret = self._new_secret(session)
+        self._line.signalled(session.flow.remote[0])
         self._inputs.connected(body)
 
     def failed(self, code: int, words: str) -> None:

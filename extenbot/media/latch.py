@@ -105,6 +105,13 @@ class Latch:
         self._runs = _Run(), _Run()  # of those who have earned it, and of others: nobody can break a row of the former
         self._aim(remote)
 
+    def signalled(self, host: str) -> None:
+        """The signalling is with this host now: who was called answers from there."""
+        self._signaller = host
+        self._proven.add(host)
+        if self.source is None:
+            self._aim(self._signalled)
+
     def move(self, remote: Address | None, now: float) -> bool:
         """The signalling names an address, perhaps another one than before; whether it does."""
         if remote is None or remote == self._signalled:

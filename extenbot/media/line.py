@@ -108,6 +108,10 @@ class Line:
         self._port = port
         self._leave = self._pacer.join(self._tick, self._ptime)
 
+    def signalled(self, host: str) -> None:
+        """The signalling is with another host than at first: a call of ours was answered from there."""
+        self._latch.signalled(host)
+
     def use(self, port: RtpPort) -> None:
         """Another port from now on; the one before is no longer ours."""
         if self._port is not None:

@@ -171,6 +171,18 @@ class Others(SynchronousTestCase):
         self.assertFalse(any(phone.say(1.0 + QUIET + n * 0.02) for n in range(100)))
         self.assertEqual(latch.target, SERVER)
 
+    def test_answered_elsewhere(self) -> None:
+        """A call of ours is answered from another host than it was sent to: that one has earned it from then on."""
+        latch = Latch(PBX, None)
+        other: Address = ("198.51.100.50", 61000)
+        self.assertFalse(Sender(latch, other).say(0.0))
+        latch.signalled(other[0])
+        latch.move(PRIVATE, 0.1)
+        self.assertEqual((latch.target, latch.unproven), ((other[0], PRIVATE[1]), False))
+        self.assertTrue(Sender(latch, other).say(0.2))
+        latch.signalled("198.51.100.51")
+        self.assertEqual(latch.target, other)
+
     def test_same_words(self) -> None:
         """A refresh, or a hold without an address, moves nothing."""
         latch = Latch(PBX, SERVER)
