@@ -14,7 +14,7 @@ from extenbot.errors import Malformed
 from extenbot.sip import grammar
 
 _NUMBER = re.compile(r"[+*#0-9A-Za-z][-+*#.()0-9A-Za-z_]*")
-_DIALLED = re.compile(r"[+*#0-9(][*#0-9() -]*")  # a number as people write it
+_DIALLED = re.compile(r"(?!(?:[0-9]+\.){3}[0-9]+$)[+*#0-9(][*#0-9(). -]*")  # a number as people write it, no IP address
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _BARRED = re.compile(r'[\x00-\x20<>"\x7f]')
 _USER_SAFE = "-_.!~*'()&=+$,;?/"  # RFC 3261 25.1 unreserved and user-unreserved
@@ -138,7 +138,7 @@ def callee(target: str, domain: str) -> Uri:
     """
     target = target.strip(" ")
     if _NUMBER.fullmatch(target) or _DIALLED.fullmatch(target):
-        number = re.sub(r"[() -]", "", target) if _DIALLED.fullmatch(target) else target
+        number = re.sub(r"[(). -]", "", target) if _DIALLED.fullmatch(target) else target
     elif (uri := _proper(target)).scheme in ("sip", "sips"):
         return uri
     elif uri.scheme == "tel":

@@ -303,6 +303,8 @@ class Typed(Caller):
         for target, uri in (
             ("100", "sip:100@pbx.example"),
             (" +1 (212) 555-0100 ", "sip:+12125550100@pbx.example"),
+            ("212.555.0100", "sip:2125550100@pbx.example"),
+            ("192.0.2.1", "sip:192.0.2.1@pbx.example"),
             ("tel:+1-212-555.0100;ext=7", "sip:+12125550100@pbx.example"),
             ("*98#", "sip:*98%23@pbx.example"),
             ("alice", "sip:alice@pbx.example"),
