@@ -61,7 +61,9 @@ create table bots (
     allowed text not null,              -- more addresses that may call, networks separated by blanks
     created double precision not null,
     -- of a registrar only:
-    trusted text not null default ''    -- who may call without a digest, networks separated by blanks
+    trusted text not null default '',   -- who may call without a digest, networks separated by blanks
+    -- of both:
+    transfer_mode text not null default 'blind' -- or 'attended': whom callers are sent to is called first
 );
 
 create index bots_account on bots (account_id);

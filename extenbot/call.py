@@ -31,6 +31,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from extenbot.ai import tools
+from extenbot.consultation import Consultation, Dial
 from extenbot.errors import BackendLost, Malformed, Misuse, Refused, ToolFailed
 from extenbot.interfaces import (
     Bot,
@@ -54,7 +55,6 @@ from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
 from extenbot.sip.answering import Answering
 from extenbot.sip.bodies import offered
-from extenbot.sip.calling import Calling, CallingListener
 from extenbot.sip.message import Request
 from extenbot.sip.session import Session
 from extenbot.sip.uri import Uri
@@ -64,12 +64,6 @@ from extenbot.tasks import Tasks
 OURS = sdp.Agreed("PCMU", 0, "audio/pcmu", sdp.EVENT_TYPE, 20, None, None, "sendrecv", False)
 #: the session's words for how a call ended, for people
 ENDED = {"caller": "caller hung up", "no-ack": "the answer was never acknowledged", "lost": "the PBX lost the call"}
-
-
-class Dial(Protocol):
-    """Calls somebody at the PBX of a bot."""
-
-    def __call__(self, target: str, sdp: bytes, listener: CallingListener) -> Calling: ...
 
 
 class OpenVoice(Protocol):
@@ -163,6 +157,7 @@ class Call:
         self._over = over
         self._tasks = Tasks()
         self._leaving: ToolCall | None = None
+        self._consultation: Consultation | None = None
         self._watch: IDelayedCall | None = None
         self._version = 1
         self._offer: sdp.Offer | None = None  # theirs; without it ours stands
@@ -331,6 +326,7 @@ class Call:
             sdp.agree(offer, self._agreed.codec, secret)
         self._session.replaced_by(session)
         self._session, self._part, self._secret = session, session.bye, secret
+        self._line.signalled(session.flow.remote[0])
         self.person = caller_of(session.request)
         self.journal.happened("replaced", caller=self.person.number, call=session.call_id)
         if offer:
@@ -412,15 +408,40 @@ class Call:
 
     def _transfer(self, tool: ToolCall) -> None:
         self._leaving = tool
+        target = self.bot.transfer_uri
         try:
-            self._session.refer(self.bot.transfer_uri)
+            if self.bot.transfer_mode == "attended":
+                address = self._port.address
+                self._consultation = Consultation(self._dial, target, address, self._join, self._unjoined)
+                self._line.ring()
+            else:
+                self._session.refer(target)
         except (Malformed, Refused, Misuse) as error:
             self._inputs.returned(getattr(error, "code", 500), str(error))
+
+    def _join(self, session: Session) -> None:
+        """Whom the caller asked for is there: the PBX joins the two (RFC 5589 7)."""
+        self._line.ring(on=False)
+        try:
+            self._session.refer_to(session)
+        except (Malformed, Refused, Misuse) as error:
+            self._unjoined(getattr(error, "code", 500), str(error))
+
+    def _unjoined(self, code: int, words: str) -> None:
+        self.journal.happened("transfer", code=code, words=words, final=True)
+        self._inputs.returned(code, words)
+
+    def _end_consultation(self) -> None:
+        if self._consultation is not None:
+            self._consultation.end()
+            self._consultation = None
+            self._line.ring(on=False)
 
     def _return(self, code: int, words: str) -> None:
         """The transfer failed: the caller is still here, and the model is told why."""
         assert self._leaving is not None
         tool, self._leaving = self._leaving, None
+        self._end_consultation()
         self._voice.answered(tool.call_id, f"The transfer failed: {code} {words}. The caller is still on the line.")
 
     def _reject(self, tool: ToolCall) -> None:
@@ -505,6 +526,7 @@ class Call:
             self._watch.cancel()
         with ExitStack() as steps:  # last in, first out, each whatever becomes of the others
             steps.callback(self._tasks.stop)
+            steps.callback(self._end_consultation)
             steps.callback(self._port.close)
             steps.callback(self._line.stop)
 

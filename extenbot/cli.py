@@ -35,6 +35,7 @@ _BOT_OPTIONS = {
     "instruction": "what the bot shall know and do",
     "welcome": "what it says first",
     "transfer_uri": "where callers are transferred to, such as sip:100@10.8.0.1",
+    "transfer_mode": "blind, or attended: the bot calls there first and joins the two when somebody answers",
 }
 _REGISTRANT_OPTIONS = {
     "auth_id": "the digest username, when the PBX wants another one than the username",

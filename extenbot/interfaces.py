@@ -245,6 +245,7 @@ class Bot:
     instruction: str = ""
     welcome: str = ""
     transfer_uri: str = ""
+    transfer_mode: str = "blind"  # or "attended": whom callers are sent to is called first
     enabled: bool = True
     functions: tuple[Function, ...] = ()
     # Of a registrant only:

@@ -22,7 +22,7 @@ from extenbot.interfaces import Address, Bot, Directory, Flow, SipTransport
 from extenbot.settings import Limits
 from extenbot.sip.answering import Answering
 from extenbot.sip.authorize import Authorizer
-from extenbot.sip.calling import Calling, CallingListener
+from extenbot.sip.calling import PATIENCE, Calling, CallingListener
 from extenbot.sip.digest import Challenger
 from extenbot.sip.headers import ALLOW, CAPABILITIES, METHODS
 from extenbot.sip.message import Request
@@ -248,8 +248,10 @@ class Switch:
         self.log.info("Call {id} of bot {bot} to {target}", id=call.id, bot=bot.username, target=str(uri))
         return call
 
-    def _dial(self, bot: Bot, target: str, sdp: bytes, listener: CallingListener) -> Calling:
-        return Calling(self._means, self._way(bot), target, sdp, listener)
+    def _dial(
+        self, bot: Bot, target: str, sdp: bytes, listener: CallingListener, patience: float = PATIENCE
+    ) -> Calling:
+        return Calling(self._means, self._way(bot), target, sdp, listener, patience=patience)
 
     def _way(self, bot: Bot) -> Way:
         """To the PBX of a bot, by the registration that it has there or that the PBX has here."""

@@ -1080,6 +1080,113 @@ class Transfer(Case):
             self.ended(world, reason)
 
 
+class Attended(Case):
+    """The bot calls whom the caller asks for, and joins the two only when somebody is there."""
+
+    def consult(self, **more: Any) -> tuple[World, Caller, Caller]:
+        """The caller waits, the other phone has got our call."""
+        world, caller = self.begin(Transfer.ASKS, bot(transfer_mode="attended", **more))
+        other = Caller(world, number=1)
+        other.own_tag = "other"
+        other.register()
+        world.run(0.1)
+        caller.dial()
+        world.run_until(lambda: other.asked("INVITE"), 3)
+        return world, caller, other
+
+    def nothing_left(self, world: World) -> None:
+        world.registrar.forget("eva")
+        super().nothing_left(world)
+
+    def test_joined(self) -> None:
+        """The caller hears it ring; when somebody answers the PBX gets both calls to join, and ends ours."""
+        world, caller, other = self.consult()
+        [invite] = other.asked("INVITE")
+        self.assertEqual(str(invite.uri), "sip:200@192.0.2.10:5061")
+        self.assertIn(b"a=inactive", invite.body)
+        other.ring()
+        since = world.clock.seconds()
+        world.run(4)
+        self.assertTrue(caller.hears(425, since, since + 1))
+        self.assertEqual(caller.asked("REFER"), [])
+        other.pick_up(offer("0 101", address=other.media, direction="inactive"))
+        world.run(0.1)
+        [refer] = caller.asked("REFER")
+        target = refer.first("refer-to") or ""
+        self.assertTrue(target.startswith("<sip:pbx@192.0.2.10:5061?Replaces="), target)
+        self.assertIn(f"to-tag%3Dother%3Bfrom-tag%3D{invite.from_.tag}", target)
+        since = world.clock.seconds()
+        world.run(2)
+        self.assertFalse(caller.hears(425, since))
+        other.bye()
+        caller.notify("200 OK", over=True)
+        world.run(0.1)
+        self.assertEqual(len(caller.asked("BYE")), 1)
+        self.assertEqual(other.asked("BYE"), [])
+        self.ended(world, "transferred")
+
+    def test_not_there(self) -> None:
+        """Busy: the caller is back with the bot, which is told why."""
+        world, caller, other = self.consult()
+        other.ring()
+        world.run(0.5)
+        other.decline(486, "Busy Here")
+        world.run(1.5)
+        self.assertEqual(world.outputs(), ["The transfer failed: 486 Busy Here. The caller is still on the line."])
+        self.assertTrue(caller.hears(600))
+        self.assertEqual(caller.asked("REFER"), [])
+        caller.bye()
+        self.ended(world, "caller hung up")
+
+    def test_nobody_answers(self) -> None:
+        """After 40 s the call there is cancelled, and the caller is back with the bot."""
+        world, _caller, other = self.consult()
+        other.ring()
+        world.run(41)
+        self.assertEqual(len(other.asked("CANCEL")), 1)
+        other.decline(487, "Request Terminated")
+        world.run(1)
+        self.assertEqual(len(world.outputs()), 1)
+        world.call.hang_up("the end of the test")
+
+    def test_caller_goes_meanwhile(self) -> None:
+        """A caller who does not wait: the call there is cancelled, and when that comes too late it is hung up."""
+        for late in (False, True):
+            world, caller, other = self.consult()
+            other.ring()
+            world.run(0.1)
+            caller.bye()
+            world.run(0.1)
+            self.assertEqual(len(other.asked("CANCEL")), 1)
+            if late:
+                other.pick_up()
+                world.run(0.1)
+                self.assertEqual(len(other.asked("BYE")), 1)
+            else:
+                other.decline(487, "Request Terminated")
+            self.ended(world, "caller hung up")
+
+    def test_join_fails(self) -> None:
+        """The PBX cannot join them: the other phone is hung up, the caller is back with the bot."""
+        world, caller, other = self.consult()
+        other.pick_up()
+        world.run(0.1)
+        caller.notify("503 Service Unavailable", over=True)
+        world.run(1.5)
+        self.assertEqual(len(other.asked("BYE")), 1)
+        self.assertTrue(caller.hears(600))
+        caller.bye()
+        self.ended(world, "caller hung up")
+
+    def test_no_pbx_to_call_by(self) -> None:
+        """A bot that no PBX is registered for cannot call: the model is told."""
+        world, _caller = self.up(Transfer.ASKS, bot(transfer_mode="attended"))
+        world.run(3)
+        self.assertEqual(len(world.outputs()), 1)
+        self.assertIn("No PBX is registered", world.outputs()[0])
+        world.call.hang_up("the end of the test")
+
+
 class Replaced(Case):
     """The PBX transfers its own end of a call, by an INVITE with Replaces (RFC 3891)."""
 

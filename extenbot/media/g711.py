@@ -104,6 +104,12 @@ def from_linear(codec: str, linear: bytes) -> bytes:
     return bytes(map(encoding(codec).__getitem__, samples))
 
 
+@cache
+def ringing(codec: str) -> bytes:
+    """A ringing tone, 425 Hz, to be repeated: one second of it, four of silence (ETSI TR 101 041-2)."""
+    return tone(codec, 425, 1000) + SILENCE[codec] * (4000 * PER_MS)
+
+
 def tone(codec: str, hertz: float, ms: int, level: float = 0.25) -> bytes:
     """A sine of `level` times full scale."""
     table, step, peak = encoding(codec), 2 * pi * hertz / RATE, 32767 * level

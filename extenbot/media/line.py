@@ -86,6 +86,8 @@ class Line:
         self._srtp: srtp.Srtp | None = None  # of this call, in use or not
         self._secure: srtp.Srtp | None = None  # in use
         self._talking = False
+        self._tone: bytes | None = None
+        self._tone_at = 0
         self._sent = self._octets = self._ignored = 0
         self._ignored_from: Address | None = None
         self._reception: rtcp.Reception | None = None
@@ -111,6 +113,11 @@ class Line:
     def signalled(self, host: str) -> None:
         """The signalling is with another host than at first: a call of ours was answered from there."""
         self._latch.signalled(host)
+
+    def ring(self, *, on: bool = True) -> None:
+        """What the caller hears while nothing is said: a phone that rings somewhere, or silence again."""
+        self._tone = g711.ringing(self._agreed.codec) if on else None
+        self._tone_at = 0
 
     def use(self, port: RtpPort) -> None:
         """Another port from now on; the one before is no longer ours."""
@@ -169,6 +176,8 @@ class Line:
         self._ptime = agreed.ptime
         self._frame = agreed.ptime * g711.PER_MS
         self._silence = g711.SILENCE[agreed.codec] * self._frame
+        if self._tone is not None:
+            self._tone = g711.ringing(agreed.codec)
         if agreed.crypto is not None:
             self._secure = self._keyed(agreed.crypto)
         elif agreed.remote is not None:
@@ -209,7 +218,7 @@ class Line:
                 return
             second = self._type
             if audio is None:
-                audio = self._silence
+                audio = self._silence if self._tone is None else self._ringing()
                 self._talking = False
             else:
                 if not self._talking:
@@ -232,6 +241,13 @@ class Line:
         if self._until_report <= 0 and self._leave is not None:
             self._until_report = REPORT_MS
             self._report()
+
+    def _ringing(self) -> bytes:
+        tone, at = self._tone, self._tone_at
+        assert tone is not None
+        self._tone_at = (at + self._frame) % len(tone)
+        piece = tone[at : at + self._frame]
+        return piece + tone[: self._frame - len(piece)]
 
     # -- Datagrams ------------------------------------------------------------------------
 

@@ -296,8 +296,10 @@ def write_answer(offer: Offer, agreed: Agreed, address: Address, session_id: int
     return _text(lines)
 
 
-def write_offer(address: Address, session_id: int, version: int, agreed: Agreed | None = None) -> bytes:
-    """Our offer, for an INVITE that came without one: both laws, the one that was `agreed` before first."""
+def write_offer(
+    address: Address, session_id: int, version: int, agreed: Agreed | None = None, direction: str = "sendrecv"
+) -> bytes:
+    """Our offer: both laws, the one that was `agreed` before first."""
     codecs, event, ptime = {0: "PCMU", 8: "PCMA"}, EVENT_TYPE, 20
     if agreed is not None:
         codecs = {agreed.payload_type: agreed.codec} | {
@@ -305,7 +307,7 @@ def write_offer(address: Address, session_id: int, version: int, agreed: Agreed 
         }
         event, ptime = agreed.event_type or EVENT_TYPE, agreed.ptime
     return _text(
-        _head(address, session_id, version, "0 0") + _audio(address, "RTP/AVP", codecs, event, ptime, "sendrecv", False)
+        _head(address, session_id, version, "0 0") + _audio(address, "RTP/AVP", codecs, event, ptime, direction, False)
     )
 
 

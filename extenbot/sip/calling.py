@@ -34,6 +34,7 @@ from extenbot.sip.uri import Uri, callee
 from extenbot.sip.way import Way
 
 LONGEST_INTERVAL = 86400  # seconds that a 422 may ask for
+PATIENCE = 180.0  # seconds from the order to the answer
 MOST_ADDRESSES = 5  # asked in one attempt, with those that we are redirected to
 MOST_INVITES = 12
 MOST_FORKS = 16  # early dialogs
@@ -73,7 +74,7 @@ class Calling:
         caller: str = "",
         display: str = "",
         headers: Sequence[tuple[str, str]] = (),
-        patience: float = 180.0,
+        patience: float = PATIENCE,
     ) -> None:
         """`target` is a SIP or tel URI or a number at the way's domain, `sdp` our offer. `caller`, an address or a
         number too, is shown to whom we call instead of our own (RFC 3325), where the PBX allows that.

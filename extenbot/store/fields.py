@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 KINDS = ("registrar", "registrant")
 TRANSPORTS = ("udp", "tcp", "tls")  # by which a registrant can reach its PBX
+TRANSFERS = ("blind", "attended")
 USUAL_EXPIRES = 600  # seconds
 WIDEST = {4: 8, 6: 19}  # the shortest prefix that may be trusted, by IP version: the largest that anybody was given
 RESERVED = frozenset({"openai", "70000000000"})  # every bot answers to these request users
@@ -244,6 +245,12 @@ def _trusted(text: str) -> str:
     return text
 
 
+def _transfer_mode(text: str) -> str:
+    if text not in TRANSFERS:
+        raise ValueError(f"Choose {' or '.join(TRANSFERS)}.")
+    return text
+
+
 class _Reading:
     """Reads fields one after the other and collects what is wrong with them."""
 
@@ -292,6 +299,7 @@ def checked_bot(bot: Bot) -> Bot:
         instruction=read("instruction", _lines(LONGEST_INSTRUCTION), bot.instruction),
         welcome=read("welcome", _lines(LONGEST_WELCOME), bot.welcome),
         transfer_uri=read("transfer_uri", _transfer_uri, bot.transfer_uri),
+        transfer_mode=read("transfer_mode", _transfer_mode, bot.transfer_mode),
         auth_id=read("auth_id", _auth_id, bot.auth_id),
         outbound_proxy=read("outbound_proxy", _proxy, bot.outbound_proxy),
         port=read("port", _port, str(bot.port)),

@@ -93,6 +93,7 @@ bots = Table(
     _column("allowed", Text),
     _column("created", Double),
     _column("trusted", Text, server_default=""),
+    _column("transfer_mode", Text, server_default="blind"),
     CheckConstraint("kind in ('registrar', 'registrant')"),
     Index("bots_account", "account_id"),
 )

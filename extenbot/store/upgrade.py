@@ -14,6 +14,7 @@ from extenbot.store.tables import SCHEMA_VERSION, meta
 STEPS: Mapping[int, tuple[str, ...]] = {
     1: (
         "alter table bots add column trusted text not null default ''",
+        "alter table bots add column transfer_mode text not null default 'blind'",
         "alter table bindings add column path text not null default ''",
         "alter table calls add column outgoing boolean not null default false",
     ),

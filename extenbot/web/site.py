@@ -45,6 +45,7 @@ _TEXTS = (
     "instruction",
     "welcome",
     "transfer_uri",
+    "transfer_mode",
     "auth_id",
     "outbound_proxy",
     "port",
@@ -371,6 +372,7 @@ class Pages:
     @own_page
     async def new_bot(self, visit: Visit, _account: Account) -> bytes:
         fresh = dict.fromkeys(_TEXTS, "") | {"expires": "600", "kind": "registrar", "enabled": "on", "model": "sandbox"}
+        fresh["transfer_mode"] = "blind"
         return self._bot_form(visit, None, fresh)
 
     @app.route("/settings/bots/new", methods=["POST"])
