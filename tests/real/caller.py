@@ -9,7 +9,7 @@ from secrets import token_hex
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.sip.digest import answer_challenge
+from extenbot.sip.digest import answer_challenge, strongest
 from extenbot.sip.message import Request, Response, answer, read, write
 from tests.real.audio import Audio
 
@@ -87,7 +87,7 @@ class Caller:
         response = self.final(self.request(method, uri, headers, body), timeout)
         if response.code != 401:
             return response
-        challenge = next(value for value in response.all("www-authenticate") if "SHA" not in value)
+        challenge = strongest(response.all("www-authenticate"))
         uri = uri or f"sip:openai@{self.server[0]}:{self.server[1]}"
         credentials = answer_challenge(challenge, method, uri, self.user, self.password, token_hex(4))
         return self.final(self.request(method, uri, [*headers, ("authorization", credentials)], body), timeout)
