@@ -303,3 +303,16 @@ class Administration(SynchronousTestCase):
         self.assertIn(known.here, contact)
         service.command("bot", "remove", "reception")
         within_a_second(known, 403)
+
+    def test_trusted_address(self) -> None:
+        """A bot that trusts an address is called from there without a password, as long as it does."""
+        service = Service(self)
+        stranger = Caller(self, service.sip, "nobody", "nothing")
+        self.assertEqual(stranger.invite().code, 403)
+        service.command("bot", "add", "--name", "Trunk", "--username", "trunk", "--trust-address", "127.0.0.0/24")
+        until("the call", lambda: stranger.invite().code == 200 or None)
+        stranger.hang_up()
+        [record] = service.calls()
+        self.assertEqual(record["bot_id"], service.command("bot", "show", "Trunk")["id"])
+        service.command("bot", "edit", "trunk", "--trust-address", "none")
+        until("the refusal", lambda: Caller(self, service.sip, "nobody", "x").invite().code == 403 or None)

@@ -109,7 +109,7 @@ class Sipp(SynchronousTestCase):
             self,
             EXTENBOT_SANDBOX_SCRIPTS=self.scripts,
             EXTENBOT_AI_OPEN_TIMEOUT="30",
-            EXTENBOT_SIP_DIGEST="MD5 SHA-256",  # SIPp before 3.7 takes the first challenge, and knows only MD5
+            EXTENBOT_SIP_DIGEST="MD5 SHA-256",  # SIPp 3.6 takes the first challenge, and knows only MD5
         )
 
     def sipp(self, scenario: str, user: str, password: str, audio: list[int], rate: float = 20) -> Process:
