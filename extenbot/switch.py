@@ -29,7 +29,7 @@ from extenbot.sip.message import Request
 from extenbot.sip.registrant import Registrant
 from extenbot.sip.registrants import Registrants
 from extenbot.sip.registrar import Registrar
-from extenbot.sip.session import Means, Session
+from extenbot.sip.session import EVENTS, Means, Session
 from extenbot.sip.transaction import ServerTransaction
 from extenbot.sip.uri import Uri, callee
 from extenbot.sip.way import Way
@@ -94,6 +94,8 @@ class Switch:
             transaction.answer(200, headers=CAPABILITIES)
         elif request.method in ("BYE", "NOTIFY", "INFO", "UPDATE", "REFER", "PRACK"):
             raise Refused(481, "Call/Transaction Does Not Exist")
+        elif request.method == "SUBSCRIBE":
+            raise Refused(489, "Bad Event", [EVENTS])
         else:
             raise Refused(405, "Method Not Allowed", [ALLOW])
 
@@ -144,8 +146,8 @@ class Switch:
             self._call(request, transaction, bot, registrant.contact, str(registrant.aor))
         elif request.method == "OPTIONS" or _is_message_summary(request):
             transaction.answer(200, headers=CAPABILITIES)
-        elif request.method == "NOTIFY":
-            raise Refused(489, "Bad Event", [("Allow-Events", "message-summary")])
+        elif request.method in ("NOTIFY", "SUBSCRIBE"):
+            raise Refused(489, "Bad Event", [EVENTS])
         elif request.method in METHODS:
             raise Refused(481, "Call/Transaction Does Not Exist")
         else:

@@ -168,10 +168,15 @@ class Requests(Case):
 
     def test_unknown_method(self) -> None:
         """A method that nobody here knows: 405 and what is."""
-        for method in ("PUBLISH", "SUBSCRIBE", "MESSAGE", "DANCE"):
+        for method in ("PUBLISH", "MESSAGE", "DANCE"):
             answer = self.asks(method)
             self.assertEqual(answer.code, 405, method)
             self.assertIn("INVITE", answer.first("allow") or "")
+
+    def test_subscribe(self) -> None:
+        """Nothing of ours can be subscribed to: 489, and what we would hear of ourselves."""
+        answer = self.asks("SUBSCRIBE")
+        self.assertEqual((answer.code, answer.first("allow-events")), (489, "refer, message-summary"))
 
     def test_outside_a_dialog(self) -> None:
         """What only makes sense within a call gets 481 without one."""
@@ -431,6 +436,7 @@ class FromItsPbx(Case):
                 ("OPTIONS", "", 200),
                 ("NOTIFY", "Event: message-summary\r\n", 200),
                 ("NOTIFY", "Event: dialog\r\n", 489),
+                ("SUBSCRIBE", "Event: presence\r\n", 489),
                 ("BYE", "", 481),
                 ("PUBLISH", "", 405),
             )

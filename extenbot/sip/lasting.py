@@ -52,10 +52,6 @@ class Lasting:
 
     # -- They ask -----------------------------------------------------------------------
 
-    def check(self, request: Request) -> None:
-        """`Refused` 422 when an INVITE or UPDATE wants less than RFC 4028 allows; `Malformed` when it is unreadable."""
-        check(request)
-
     def granted(self, request: Request) -> list[tuple[str, str]]:
         """What the 2xx for it says (RFC 4028 9). The interval begins."""
         asked, refresher = _wish(request)
@@ -65,9 +61,13 @@ class Lasting:
         if not asked and not self._wanted:
             self.stop()
             return []
-        seconds = max(self._seconds or self._wanted, _number(request, "min-se"), LEAST)
-        if asked:
-            seconds = min(asked, max(self._wanted, _number(request, "min-se"), LEAST)) if self._wanted else asked
+        least = max(_number(request, "min-se"), LEAST)
+        if not asked:
+            seconds = max(self._seconds or self._wanted, least)
+        elif self._wanted:
+            seconds = min(asked, max(self._wanted, least))
+        else:
+            seconds = asked
         if not self._known:
             refresher = "uas"
         elif refresher not in ("uac", "uas"):
@@ -159,7 +159,7 @@ class Lasting:
 
 
 def check(request: Request) -> None:
-    """As `Lasting.check`, before there is a session."""
+    """`Refused` 422 when an INVITE or UPDATE wants less than RFC 4028 allows; `Malformed` when it is unreadable."""
     _number(request, "min-se")
     seconds, _ = _wish(request)
     if request.first("session-expires") is not None and seconds < LEAST and _knows(request):

@@ -16,11 +16,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from extenbot.errors import Malformed, Misuse, Refused
 from extenbot.interfaces import Flow, Tokens
-from extenbot.sip import grammar
+from extenbot.sip import grammar, lasting
 from extenbot.sip.bodies import SDP, offered, pressed
 from extenbot.sip.dialog import Dialog
 from extenbot.sip.headers import ALLOW, CAPABILITIES, EXTENSIONS, METHODS, SUPPORTED
-from extenbot.sip.lasting import Lasting
 from extenbot.sip.message import Message, Request, Response, answer
 from extenbot.sip.refer import Transfers, replacing
 from extenbot.sip.repeated import Repeated
@@ -30,6 +29,7 @@ from extenbot.sip.transaction import ServerTransaction, Transactions
 from extenbot.sip.uri import Uri, callee
 
 EVENTS = ("Allow-Events", "refer, message-summary")
+"""What a NOTIFY may tell us of; nothing of ours can be subscribed to."""
 _KNOWN = frozenset({"MESSAGE", "PUBLISH"})
 _UNREMARKABLE = ", ".join(tag for tag in EXTENSIONS if tag != "100rel")  # so that nobody waits for a PRACK of ours
 
@@ -111,7 +111,9 @@ class Session(Requesting):
         self._continues = False  # its listener has been talking in another session before
         self._farewell: Sequence[tuple[str, str]] = ()  # headers of a BYE that waits for the ACK
         self._transfers = Transfers(means.clock, self._transferred)
-        self._lasting = Lasting(means.clock, means.tokens, means.expires, dialog.ours, self._refresh, self._lost)
+        self._lasting = lasting.Lasting(
+            means.clock, means.tokens, means.expires, dialog.ours, self._refresh, self._lost
+        )
         means.sessions.add(self)
 
     @property
@@ -287,7 +289,7 @@ class Session(Requesting):
                 raise Refused(491, "An offer of ours waits for its answer")
             self._described = sdp = self._renegotiated(request)
         else:
-            self._lasting.check(request)
+            lasting.check(request)
             self.dialog.refresh(request)
         self.flow = transaction.flow
         timer = [] if self._state is State.EARLY else self._lasting.granted(request)
@@ -300,7 +302,7 @@ class Session(Requesting):
             raise Refused(491, "An offer of ours waits for its answer")
         if self.listener is None:
             raise Refused(488, "There is nothing to change")
-        self._lasting.check(request)
+        lasting.check(request)
         before = self.dialog.target
         self.dialog.refresh(request)
         try:
