@@ -118,19 +118,21 @@ class Process:
 
     def stop(self, timeout: float = 15.0) -> int:
         """End it and wait for its last words; returns its exit code."""
+        late = False
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(timeout)
             except subprocess.TimeoutExpired:
-                self._kill_all()
-                self.process.wait()
-                raise AssertionError(f"did not end on SIGTERM:\n{self.output[-4000:]}") from None
+                late = True
         self._kill_all()
+        self.process.wait()
         self._reader.join(5)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
+        if late:
+            raise AssertionError(f"did not end on SIGTERM:\n{self.output[-4000:]}")
         return self.process.returncode
 
 
