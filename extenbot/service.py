@@ -56,6 +56,7 @@ from extenbot.sandbox.server import Sandbox
 from extenbot.settings import Endpoint, Settings
 from extenbot.sip import session
 from extenbot.sip.digest import Challenger
+from extenbot.sip.guard import Guard
 from extenbot.sip.registrant import Means
 from extenbot.sip.registrants import Pace, Registrants
 from extenbot.sip.registrar import Registrar
@@ -147,6 +148,8 @@ class Extenbot(Service):
         self.registrar.restore(chain.from_iterable(self.store.bindings.load().values()))
         self.registrar.on_changed = self.store.bindings.save
         self.transactions = Transactions(reactor, self.sip, tokens)
+        self.guard = Guard(reactor, settings.guard)
+        self.transactions.on_refused = self.guard.refused
         families = sorted({6 if ":" in endpoint.interface else 4 for endpoint in settings.sip.listen})
         datagrams = any(endpoint.kind == "udp" for endpoint in settings.sip.listen)
         transports = ("TLS", "TCP", "UDP") if datagrams else ("TLS", "TCP")  # to connect we need not listen
@@ -175,8 +178,10 @@ class Extenbot(Service):
             directory=self.store.directory,
             limits=settings.limits,
             registrants=self.registrants,
+            guard=self.guard,
         )
         self.transactions.user = self.switch
+        self.switch.vouch(self.registrar.all())
         self.store.directory.on_changed = self._bots_changed
         Deferred.fromCoroutine(self.store.start())
         problems: list[Failure] = []
@@ -236,7 +241,8 @@ class Extenbot(Service):
     # -- Parts --
 
     def _received(self, data: bytes, flow: Flow) -> None:
-        self.transactions.received(data, flow)
+        if self.guard.lets(flow.remote[0], data):
+            self.transactions.received(data, flow)
 
     def _listen_tcp(self, endpoint: Endpoint, factory: Any) -> Endpoint:
         """Listen; the endpoint with the port that we got."""
@@ -329,13 +335,27 @@ class Extenbot(Service):
             """How it stands with the registrations at PBXs."""
             return list(self.registrants.all())
 
+        def guard() -> list[str]:
+            """Who is banned, for how long and why."""
+            now = self._reactor.seconds()
+            return [f"{ban.source}  {ban.until - now:.0f} s more  {ban.why}" for ban in self.guard.bans()]
+
+        def counters() -> list[str]:
+            """What was dropped or refused since the start, by reason."""
+            counted = self.guard.counters + self.transactions.counters
+            counted["unsent"] += self.sip.unsent
+            return [f"{number:>9}  {reason}" for reason, number in sorted(counted.items())]
+
         return {
             "calls": Listing(calls),
             "bots": Listing(bots),
             "bindings": Listing(bindings),
             "registrations": Listing(registrations),
+            "guard": Listing(guard),
+            "counters": Listing(counters),
             "settings": self.settings,
             "hang_up": hang_up,
+            "forgive": self.guard.forgive,
             "service": self,
         }
 

@@ -228,6 +228,14 @@ def _digests(raw: object) -> tuple[str, ...]:
     return found
 
 
+def _words(raw: object) -> tuple[str, ...]:
+    """A list of words; as text they are separated by commas."""
+    texts = raw.split(",") if isinstance(raw, str) else raw
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"must be a list of words, not {raw!r}")
+    return tuple(text.strip() for text in texts if text.strip())
+
+
 def _ports(raw: object) -> range:
     """`10000-20000`: both ends included. RTP takes the even ports, RTCP the odd ones above."""
     match = re.fullmatch(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*", _text(raw))
@@ -325,6 +333,40 @@ class Limits:
     calls_per_bot: int = _setting(50, _whole(1, 100000), "calls at one time, one bot")
 
 
+#: what scanners call themselves; a part of the User-Agent, in any letters
+SCANNERS = (
+    "friendly-scanner",
+    "friendly-request",
+    "sipvicious",
+    "sipcli",
+    "sip-scan",
+    "sipscan",
+    "siparmyknife",
+    "sundayddr",
+    "VaxSIPUserAgent",
+    "VaxIPUserAgent",
+    "pplsip",
+    "iWar",
+    "sivus",
+    "Gulp/",
+    "smap ",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    enabled: bool = _setting(True, _flag, "whether strangers are limited and banned")
+    messages: int = _setting(30, _whole(1, 100000), "messages a second from one source that is not known")
+    burst: int = _setting(100, _whole(1, 1000000), "so many may come at once")
+    failures: int = _setting(10, _whole(1, 10000), "wrong passwords that ban a source")
+    ban: int = _setting(
+        60, _whole(1, 86400), "how long the first ban lasts, seconds; the next are 5, 30, 240 times that"
+    )
+    scanners: tuple[str, ...] = _setting(
+        SCANNERS, _words, "parts of a User-Agent that is answered once and then no more"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     domain: str = _setting("", _domain, "the name PBXs know us by; empty: this machine's outward address")
@@ -337,6 +379,7 @@ class Settings:
     sandbox: Sandbox = field(default_factory=Sandbox)
     console: Console = field(default_factory=Console)
     limits: Limits = field(default_factory=Limits)
+    guard: Guard = field(default_factory=Guard)
 
     @property
     def database_url(self) -> str:
@@ -358,6 +401,7 @@ SECTIONS: dict[str, type[Any]] = {
     "sandbox": Sandbox,
     "console": Console,
     "limits": Limits,
+    "guard": Guard,
 }
 
 

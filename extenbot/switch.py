@@ -23,12 +23,13 @@ from extenbot.settings import Limits
 from extenbot.sip.answering import Answering
 from extenbot.sip.authorize import Authorizer
 from extenbot.sip.calling import PATIENCE, Calling, CallingListener
-from extenbot.sip.digest import Challenger
+from extenbot.sip.digest import Challenge, Challenger
+from extenbot.sip.guard import Guard
 from extenbot.sip.headers import ALLOW, CAPABILITIES, METHODS
 from extenbot.sip.message import Request
 from extenbot.sip.registrant import Registrant
 from extenbot.sip.registrants import Registrants
-from extenbot.sip.registrar import Registrar
+from extenbot.sip.registrar import Binding, Registrar
 from extenbot.sip.session import EVENTS, Means, Session
 from extenbot.sip.transaction import ServerTransaction
 from extenbot.sip.uri import Uri, callee
@@ -53,6 +54,7 @@ class Switch:
         directory: Directory,
         limits: Limits,
         registrants: Registrants,
+        guard: Guard,
     ) -> None:
         self._around = around
         self._transport = transport
@@ -62,6 +64,8 @@ class Switch:
         self._directory = directory
         self._limits = limits
         self._registrants = registrants
+        self._guard = guard
+        guard.known = self.knows
         self._calls: dict[str, Call] = {}
         self._of_bot: Counter[str] = Counter()
         self._open = True
@@ -72,12 +76,19 @@ class Switch:
         """The calls that are up, in the order they came."""
         return tuple(self._calls.values())
 
+    def knows(self, host: str) -> bool:
+        """Whether a call's other end, a bot's PBX or a trusted trunk is at this address."""
+        return (
+            self._means.sessions.reach(host) or self._registrants.trust(host) or bool(self._directory.trusting(host))
+        )
+
     # -- What the transaction layer tells us --
 
     def requested(self, request: Request, transaction: ServerTransaction) -> None:
         """A new request; what we refuse we refuse by raising `Refused`, the layer answers."""
         session = self._means.sessions.find(request)
         if session is not None:
+            transaction.vouched = True
             session.requested(request, transaction)
         elif request.to.tag:
             raise Refused(481, "Call/Transaction Does Not Exist")
@@ -88,8 +99,7 @@ class Switch:
         elif request.method == "INVITE":
             self._invited(request, transaction)
         elif request.method == "REGISTER":
-            bot = self._authenticated(request, transaction.flow)
-            transaction.respond(self._registrar.register(request, bot.username, transaction.flow))
+            self._registered(request, transaction)
         elif request.method == "OPTIONS":
             transaction.answer(200, headers=CAPABILITIES)
         elif request.method in ("BYE", "NOTIFY", "INFO", "UPDATE", "REFER", "PRACK"):
@@ -107,14 +117,24 @@ class Switch:
 
     # -- Letting in --
 
-    def _authenticated(self, request: Request, flow: Flow) -> Bot:
+    def _authenticated(self, request: Request, transaction: ServerTransaction) -> Bot:
         """The bot that the digest names, enabled and of registrar mode; `Refused` 401, 403 or 480 otherwise."""
 
         def password_of(username: str) -> str | None:
             bot = self._directory.by_username(username)
             return bot.password if bot is not None and bot.kind == "registrar" else None
 
-        bot = self._directory.by_username(self._challenger.check(request, flow.remote[0], password_of))
+        flow = transaction.flow
+        try:
+            username = self._challenger.check(request, flow.remote[0], password_of)
+        except Challenge:
+            raise
+        except Refused:
+            self._guard.failed(flow)
+            raise
+        transaction.vouched = True
+        self._guard.vouch(flow.remote[0])
+        bot = self._directory.by_username(username)
         if bot is None:  # removed this very moment
             raise Refused(404, "Not Found")
         _check_enabled(bot)
@@ -136,8 +156,21 @@ class Switch:
                 return None
         return bot
 
+    def _registered(self, request: Request, transaction: ServerTransaction) -> None:
+        """A REGISTER; who is registered is not limited or banned."""
+        bot, flow = self._authenticated(request, transaction), transaction.flow
+        response = self._registrar.register(request, bot.username, flow)
+        self.vouch(self._registrar.bindings(bot.username))
+        transaction.respond(response)
+
+    def vouch(self, bindings: Iterable[Binding]) -> None:
+        now = self._around.now()
+        for binding in bindings:
+            self._guard.vouch(binding.flow.remote[0], binding.expires_at - now)
+
     def _came_from_pbx(self, request: Request, transaction: ServerTransaction, registrant: Registrant) -> None:
         """To a Contact that a bot has registered, from the PBX that it is registered at: no digest is needed."""
+        transaction.vouched = True
         if request.method == "INVITE":
             bot = self._directory.by_id(registrant.login.bot_id)
             if bot is None:  # removed this very moment
@@ -156,9 +189,10 @@ class Switch:
     def _invited(self, request: Request, transaction: ServerTransaction) -> None:
         flow = transaction.flow
         if bot := self._trusted(request, flow.remote[0]):
+            transaction.vouched = True
             _check_enabled(bot)
         else:
-            bot = self._authenticated(request, flow)
+            bot = self._authenticated(request, transaction)
             if request.uri.user not in ANY_BOT and request.uri.user != bot.username:
                 raise Refused(404, "Not Found")
         contact = Uri.of(bot.username, *self._transport.advertised(flow), transport=flow.transport)

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
+from extenbot import settings
 from extenbot.call import Call, Surroundings
 from extenbot.interfaces import (
     Address,
@@ -50,6 +51,7 @@ from extenbot.sandbox.scripted import ScriptSession
 from extenbot.settings import Limits
 from extenbot.sip import session
 from extenbot.sip.digest import Challenger, answer_challenge
+from extenbot.sip.guard import Guard
 from extenbot.sip.message import Request, Response, read
 from extenbot.sip.registrant import Means
 from extenbot.sip.registrants import Registrants
@@ -219,6 +221,7 @@ class World:
         script: str = "",
         *bots: Bot,
         limits: Limits = Limits(),  # noqa: B008  a frozen value
+        guard: settings.Guard = settings.Guard(),  # noqa: B008
         rtp_timeout: float = 30.0,
         open_timeout: float = 10.0,
         session_expires: int = 1800,
@@ -257,6 +260,7 @@ class World:
         )
         self.registrations: list[Registration] = []
         self.registrants = Registrants(means, self.registrations.append)
+        self.guard = Guard(self.clock, guard)
         self.switch = Switch(
             around=Surroundings(
                 clock=self.clock,
@@ -276,8 +280,10 @@ class World:
             directory=self,
             limits=limits,
             registrants=self.registrants,
+            guard=self.guard,
         )
         self.transactions.user = self.switch
+        self.transactions.on_refused = self.guard.refused
 
     def locate(self, host: str, port: int, transport: str) -> Deferred[tuple[Target, ...]]:
         """A PBX's domain is its address here."""
@@ -374,7 +380,8 @@ class World:
     def deliver(self, data: bytes, source: Address) -> None:
         """A datagram from the PBX."""
         self._step("-->", data)
-        self.transactions.received(data, Flow(self.transport, US, source))
+        if self.guard.lets(source[0], data):
+            self.transactions.received(data, Flow(self.transport, US, source))
 
     def _step(self, arrow: str, data: bytes) -> None:
         self.messages.append(data)

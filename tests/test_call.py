@@ -1367,7 +1367,7 @@ Content-Length: 0
 SIP/2.0 180 Ringing
 Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bKcall-0INVITE2
 From: "Anna" <sip:100@192.0.2.10>;tag=pbx
-To: <sip:openai@bots.example>;tag=0000000000000002
+To: <sip:openai@bots.example>;tag=0000000000000003
 Call-ID: call-0
 CSeq: 2 INVITE
 Contact: <sip:eva@192.0.2.1:5060>
@@ -1378,7 +1378,7 @@ Content-Length: 0
 SIP/2.0 200 OK
 Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bKcall-0INVITE2
 From: "Anna" <sip:100@192.0.2.10>;tag=pbx
-To: <sip:openai@bots.example>;tag=0000000000000002
+To: <sip:openai@bots.example>;tag=0000000000000003
 Call-ID: call-0
 CSeq: 2 INVITE
 Contact: <sip:eva@192.0.2.1:5060>

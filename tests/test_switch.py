@@ -444,6 +444,104 @@ class FromItsPbx(Case):
             self.assertEqual(self.comes(method, number=number, headers=headers).last.code, code, (method, headers))
 
 
+class Guarded(Case):
+    """What the guard is told by the rules of letting in."""
+
+    def guess(self, count: int, host: str = "198.51.100.7", first: int = 0) -> list[int]:
+        """Calls with wrong passwords, each challenged first; the last answer to each, 0 for none."""
+        found = []
+        for number in range(first, first + count):
+            caller = Caller(self.world, username="max", password=f"guess{number}", number=number)
+            caller.address = (host, 5060)
+            self.world.phones[caller.media] = caller
+            caller.invite()
+            self.world.run(0.02)
+            found.append(caller.codes[-1] if caller.codes else 0)
+            del self.world.phones[caller.media]
+        return found
+
+    def test_guessing(self) -> None:
+        """Ten wrong passwords from one address, and it hears nothing more; others do."""
+        self.assertEqual(self.guess(12), [403] * 10 + [0] * 2)
+        self.assertEqual([ban.source for ban in self.world.guard.bans()], ["198.51.100.7"])
+        self.assertEqual(self.call(number=50).codes[-1], 200)
+
+    def test_registered(self) -> None:
+        """The address that a PBX is registered from is never banned."""
+        caller = Caller(self.world)
+        caller.register()
+        self.world.run(3000)
+        self.assertEqual(self.guess(15, PBX[0], 1), [403] * 15)
+
+    def test_up(self) -> None:
+        """Nor is the address that a call is up with."""
+        first = self.call()
+        first.talking = True
+        self.world.guard._vouched.clear()
+        self.assertEqual(self.guess(15, PBX[0], 1), [403] * 15)
+        first.bye()
+
+    def test_forged(self) -> None:
+        """Credentials that answer no challenge of ours prove nothing: who sends them bans nobody."""
+        forged = 'Digest username="eva", realm="bots.example", nonce="1-1-1", uri="sip:x", response="0"'
+        for number in range(50):
+            caller = Caller(self.world, number=number)
+            caller.address = PBX
+            caller.send("INVITE", headers=f"Authorization: {forged}\r\n")
+        self.assertEqual(self.world.guard.bans(), ())
+        self.world.run(0.1)
+        self.assertEqual(self.call(number=90).codes[-1], 200)
+
+    def test_garbage_before_it_registers(self) -> None:
+        """Forged garbage cannot keep a PBX from registering: its own tries get through, if later."""
+        caller = Caller(self.world)
+        for _ in range(3):
+            for _ in range(50):
+                self.world.deliver(b"OPTIONS sip:x SIP/2.0\r\n\r\n", PBX)
+            self.world.run(6)
+            caller.register()
+            self.world.run(6)
+            self.world.deliver(caller._asking, PBX)  # a retransmission
+            self.world.run(0.1)
+        self.assertEqual(len(self.world.registrar.all()), 1)
+        for _ in range(500):
+            self.world.deliver(b"OPTIONS sip:x SIP/2.0\r\n\r\n", PBX)
+        self.assertEqual(self.call(number=1).codes[-1], 200)
+
+    def test_flood(self) -> None:
+        """A flood of requests from one stranger is answered at most a hundred times and leaves nothing."""
+        before = len(self.world.messages)
+        for number in range(1000):
+            caller = Caller(self.world, number=number)
+            caller._authorization = "none"
+            caller.address = ("198.51.100.7", 5060 + number)
+            caller.send(("INVITE", "REGISTER", "OPTIONS", "BYE", "CANCEL")[number % 5])
+        answers = [data for data in self.world.messages[before:] if data.startswith(b"SIP/2.0")]
+        self.assertTrue(30 <= len(answers) <= 100)
+        self.world.run(0.1)
+        self.assertEqual((self.world.left(), self.world.transactions._servers), ([], {}))
+
+    def test_scanner(self) -> None:
+        """A scanner gets one answer."""
+        for number in range(5):
+            caller = Caller(self.world, number=number)
+            caller.send("OPTIONS", headers="User-Agent: friendly-scanner\r\n")
+            self.world.run(0.02)
+            self.assertEqual(len(caller.answers), 1 if number == 0 else 0)
+
+    def test_strangers_get_no_more_than_they_sent(self) -> None:
+        """Whatever a stranger is answered is sent once: nothing is repeated to an address that may be forged."""
+        for number, method in enumerate(("INVITE", "REGISTER", "BYE", "SUBSCRIBE", "DANCE", "CANCEL", "OPTIONS")):
+            before = len(self.world.messages)
+            caller = Caller(self.world, number=number)
+            caller._authorization = "none"
+            caller.acks = False
+            caller.send(method)
+            self.world.clock.pump([0.5] * 70)
+            self.assertEqual(len(self.world.messages) - before, 2 + (method == "INVITE"), method)  # its ACK
+            self.assertEqual(self.world.left(), [])
+
+
 class Limiting(Case):
     def test_one_bot(self) -> None:
         """A bot that has all the calls it may have is busy; another one is not; and it is free again after a BYE."""

@@ -98,6 +98,10 @@ class Registrants:
             raise Refused(403, "Forbidden")
         return registrant
 
+    def trust(self, host: str) -> bool:
+        """Whether any bot's PBX is at this address."""
+        return any(registrant.trusts(host) for registrant in self._by_bot.values())
+
     def _begin(self, login: Login) -> None:
         registrant = Registrant(login, self._means, self._on_changed, self._left)
         self._by_bot[login.bot_id] = self._by_contact[login.contact_user] = registrant

@@ -439,6 +439,10 @@ class Sessions:
     def remove(self, session: Session) -> None:
         self._sessions.pop(_key(session), None)
 
+    def reach(self, host: str) -> bool:
+        """Whether the other end of any is at this address."""
+        return any(session.flow.remote[0] == host for session in self._sessions.values())
+
     def find(self, request: Request) -> Session | None:
         """The session of a request that has a To tag; None when there is none (481 is due)."""
         return self._sessions.get((request.call_id, request.to.tag, request.from_.tag))

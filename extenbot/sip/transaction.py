@@ -3,12 +3,13 @@
 `Transactions` gets every message and never raises. Copies stop here; a new request goes to the
 `TransactionUser`, and an INVITE that is not refused at once gets 100. CANCEL is answered here (RFC 3261 9.2),
 as is what no user could answer: unreadable requests (400, 505), foreign URI schemes (416) and extensions
-that we were required to know (420). Challenges (401) are sent once and forgotten.
+that we were required to know (420). What strangers are refused is sent once and forgotten.
 The machines are in `invite` and `noninvite`; sockets belong to the `SipTransport`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -31,7 +32,8 @@ COOKIE = "z9hG4bK"  # RFC 3261 8.1.1.7
 LARGE = 1300  # bytes that a path of unknown MTU carries in one datagram (RFC 3261 18.1.1)
 REMEMBERED = 600.0  # seconds that we do not try TCP again where it was refused
 MOST_REMEMBERED = 1000
-MOST = 20_000  # server transactions at one time; a flood must not eat the memory
+MOST = 100_000  # server transactions at one time, half of them of one source; strangers have none
+MOST_OF_ONE = MOST // 2
 SCHEMES = frozenset({"sip", "sips", "tel"})
 
 
@@ -53,6 +55,7 @@ class ServerTransaction(ABC):
         self.flow = flow
         self.tag = tag
         self.answered = False  # finally
+        self.vouched = False  # the sender has shown who it is; for strangers nothing is kept or repeated
         self.on_cancelled: Callable[[], None] | None = None
 
     def respond(self, response: Response) -> None:
@@ -163,14 +166,19 @@ class Transactions:
     ) -> None:
         self.user = user
         self.counters: Counter[str] = Counter()
+        self.on_refused: Callable[[Flow, int, Request | None], None] | None = None
+        """Told of each request that a stranger was refused; the request is None when it could not be read."""
         self._clock = clock
         self._transport = transport
         self._tokens = tokens
         self._servers: dict[Hashable, ServerTransaction] = {}
         self._invites: dict[tuple[str, int, str], _InviteTransaction] = {}  # by Call-ID, CSeq and our tag
+        self._origins: set[Hashable] = set()  # of the server transactions that are alive
+        self._of_source: Counter[str] = Counter()  # server transactions by the address they are answered to
         self._clients: dict[Hashable, noninvite.Client] = {}
         self._calls: dict[str, ClientInvite] = {}  # by branch
         self._no_tcp: dict[Address, float] = {}  # who refused it, until when we believe that
+        self._secret = b""  # for To tags of answers that nothing is kept of
 
     def received(self, data: bytes, flow: Flow) -> None:
         """One datagram, or one message of a connection, from `flow`. Never raises."""
@@ -384,25 +392,27 @@ class Transactions:
         if known := self._servers.get(key):
             known.repeated()
             return
-        if len(self._servers) >= MOST:
+        if len(self._servers) >= MOST or self._of_source[flow.remote[0]] >= MOST_OF_ONE:
             self.counters["overload"] += 1
-            self._transport.send(write(answer(request, 503, headers=[("Retry-After", "5")], to_tag=self._tag())), back)
+            self._transport.send(self._passing(request, 503, "", [("Retry-After", "5")]), back)
+            return
+        if _origin(request) in self._origins:
+            self._transport.send(self._passing(request, 482, "Merged Request"), back)
             return
         transaction = self._open(key, request, back)
         try:
             try:
                 self._serve(request, transaction, _key(request, via, flow, "INVITE"))
             except Refused as error:
-                if error.code == 401:
-                    self._challenge(transaction, error)
-                else:
-                    transaction.answer(error.code, str(error), error.headers)
+                self._refuse(transaction, error.code, str(error), error.headers)
             except Remote as error:
-                transaction.answer(error.code, str(error))
+                self._refuse(transaction, error.code, str(error))
         except Exception:  # noqa: BLE001 - RFC 3261 21.5.1 is for exactly this
             self.counters["fault"] += 1
             self.log.failure("A SIP request failed by our own fault")
-            transaction.answer(500)
+            self._refuse(transaction, 500)
+        if transaction.answered and not transaction.vouched:
+            transaction.stop()
 
     def _serve(self, request: Request, transaction: ServerTransaction, invite: Hashable) -> None:
         if request.method == "CANCEL":
@@ -415,24 +425,45 @@ class Transactions:
         if isinstance(transaction, _InviteTransaction):
             transaction.try_()
 
-    def _challenge(self, transaction: ServerTransaction, error: Refused) -> None:
-        """Once, and nothing is kept (RFC 3261 26.3.2.4): a stranger gets no repeats sent to a forged address.
+    def _refuse(
+        self, transaction: ServerTransaction, code: int, words: str = "", headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Strangers are answered once, and nothing is kept (RFC 3261 8.2.7, 26.3.2.4): a forged address gets no more
+        than its owner was made to send, and each copy of the request gets the same answer.
 
         A 100 before it would stop the caller from repeating what we have forgotten, so there is none.
         """
+        if transaction.vouched or transaction.answered:
+            transaction.answer(code, words, headers)
+            return
+        data = self._passing(transaction.request, code, words, headers)
+        transaction.answered = True
         transaction.stop()
-        response = answer(transaction.request, error.code, str(error), error.headers, to_tag=transaction.tag)
-        self._transport.send(write(response), transaction.flow)
+        self._transport.send(data, transaction.flow)
+        if self.on_refused:
+            self.on_refused(transaction.flow, code, transaction.request)
+
+    def _passing(self, request: Request, code: int, words: str = "", headers: Sequence[tuple[str, str]] = ()) -> bytes:
+        """An answer without a transaction. Its To tag is that of each answer to this request (RFC 3261 8.2.7)."""
+        self._secret = self._secret or self._tokens.text(32).encode()
+        known = "\0".join([request.first(name) or "" for name in ("via", "from", "call-id", "cseq")])
+        tag = hashlib.blake2b(known.encode("utf-8", "replace"), key=self._secret, digest_size=8).hexdigest()
+        return write(answer(request, code, words, headers, to_tag=tag))
 
     def _open(self, key: Hashable, request: Request, back: Flow) -> ServerTransaction:
         def send(data: bytes) -> None:
             self._transport.send(data, back)
 
         dialog = (request.call_id, request.cseq.number, self._tag())
+        origin, source = _origin(request), back.remote[0]
 
         def ended() -> None:
             self._servers.pop(key, None)
             self._invites.pop(dialog, None)
+            self._origins.discard(origin)
+            self._of_source[source] -= 1
+            if not self._of_source[source]:
+                del self._of_source[source]
 
         def failed() -> None:
             self.counters["no-ack"] += 1
@@ -446,6 +477,9 @@ class Transactions:
             core = noninvite.ServerCore(send, timers, reliable, ended)
             transaction = _OtherTransaction(request, back, dialog[2], core)
         self._servers[key] = transaction
+        if origin is not None:
+            self._origins.add(origin)
+        self._of_source[source] += 1
         return transaction
 
     def _acknowledged(self, request: Request, via: Via, flow: Flow) -> None:
@@ -469,8 +503,8 @@ class Transactions:
     def _cancelled(self, transaction: ServerTransaction, invite: ServerTransaction | None) -> None:
         """RFC 3261 9.2."""
         if invite is None:
-            transaction.answer(481)
-            return
+            raise Refused(481, "Call/Transaction Does Not Exist")
+        transaction.vouched = invite.vouched
         transaction.tag = invite.tag
         transaction.answer(200)
         if invite.answered:
@@ -484,7 +518,9 @@ class Transactions:
         self.counters["malformed"] += 1
         if request := error.request:
             _, back = _stamp(request, flow)
-            self._transport.send(write(answer(request, error.code, str(error), to_tag=self._tag())), back)
+            self._transport.send(self._passing(request, error.code, str(error)), back)
+        if self.on_refused:
+            self.on_refused(flow, error.code, None)
 
     def _tag(self) -> str:
         return self._tokens.text(16)
@@ -517,6 +553,11 @@ def _check(request: Request) -> None:
     known = REGISTERING if request.method == "REGISTER" else EXTENSIONS
     if unknown := [tag for tag in request.tokens("require") if tag.lower() not in known]:
         raise Refused(420, "Bad Extension", [("Unsupported", ", ".join(unknown))])
+
+
+def _origin(request: Request) -> Hashable:
+    """The same in all copies of a request that came by different ways (RFC 3261 8.2.2.2); None within a dialog."""
+    return None if request.to.tag else (request.call_id, request.from_.tag, request.first("cseq"))
 
 
 def _stamp(request: Request, flow: Flow) -> tuple[Via, Flow]:

@@ -179,8 +179,57 @@ class Layer(SynchronousTestCase):
     def test_foreign_branch(self) -> None:
         """The same branch from another address is another transaction: nobody can occupy it."""
         self.layer.received(request("OPTIONS"), Flow("UDP", US, ("203.0.113.66", 5060)))
-        self.layer.received(request("OPTIONS"), FLOW)
+        self.layer.received(request("OPTIONS", call_id="call-2"), FLOW)
         self.assertEqual(len(self.user.got), 2)
+
+    def test_merged(self) -> None:
+        """A request that a proxy sent to us twice, by two ways, is served once; the other gets 482 (8.2.2.2)."""
+        self.layer.received(request("INVITE"), FLOW)
+        self.wire.take()
+        for flow in (FLOW, Flow("UDP", US, ("203.0.113.66", 5060))):
+            self.assertEqual(self.received(request("INVITE", branch="fork"), flow), ["0 SIP/2.0 482 Merged Request"])
+        self.assertEqual(self.received(request("INVITE", 2, branch="fork2")), ["0 SIP/2.0 100 Trying"])
+        self.assertEqual(self.received(request("OPTIONS", branch="other")), [])
+        self.assertEqual(len(self.user.got), 3)
+
+    def test_strangers_are_answered_once(self) -> None:
+        """What a stranger is refused is never repeated by itself; each copy of the request gets the same answer."""
+        for number, error in enumerate(
+            (Refused(403, "No"), Refused(404, "No"), Malformed("What"), Malformed("x", 416))
+        ):
+            self.user.raises = error
+            for _ in range(2):
+                self.layer.received(request("INVITE", number), FLOW)
+            first, second = self.wire.messages()
+            self.assertEqual((first.to.tag, first), (second.to.tag, second))
+            self.assertTrue(first.to.tag)
+            self.assertEqual((self.layer._servers, self.clock.getDelayedCalls()), ({}, []))
+        self.assertEqual(self.layer._origins, set())
+        self.assertEqual(self.layer._of_source, {})
+
+    def test_refused_who_is_known(self) -> None:
+        """Who has authenticated gets its refusal until it is acknowledged (timer G)."""
+
+        class Known(User):
+            def requested(self, request: Request, transaction: ServerTransaction) -> None:
+                transaction.vouched = True
+                raise Refused(486, "Busy Here")
+
+        self.layer.user = Known()
+        self.assertEqual(self.received(request("INVITE")), ["0 SIP/2.0 486 Busy Here"])
+        self.clock.pump([0.5] * 3)
+        self.assertEqual(self.wire.take(), ["0.5 SIP/2.0 486 Busy Here", "1.5 SIP/2.0 486 Busy Here"])
+        self.run_down()
+
+    def test_one_source(self) -> None:
+        """One source cannot fill the table: the next one is still served."""
+        with patch.object(transaction, "MOST_OF_ONE", 3):
+            for number in range(5):
+                self.layer.received(request("INVITE", number), FLOW)
+            self.assertEqual(self.layer.counters["overload"], 2)
+            self.assertEqual(len(self.user.got), 3)
+            self.layer.received(request("INVITE", 9), Flow("UDP", US, ("203.0.113.66", 5060)))
+            self.assertEqual(len(self.user.got), 4)
 
     def test_rfc_2543(self) -> None:
         """Without the magic branch, requests are told apart by their other identifiers (RFC 3261 17.2.3)."""

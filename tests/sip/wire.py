@@ -146,6 +146,7 @@ class Switch:
 
     def requested(self, request: Request, transaction: ServerTransaction) -> None:
         self.requests.append((request, transaction))
+        transaction.vouched = request.method != "OPTIONS"
         if request.to.tag:
             session = self.sessions.find(request)
             if session is None:
