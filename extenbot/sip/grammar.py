@@ -95,8 +95,8 @@ def write_params(values: Params) -> str:
 
 
 def quote(text: str) -> str:
-    """As a quoted string (RFC 3261 25.1)."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """As a quoted string (RFC 3261 25.1), which cannot hold a line break: that becomes a blank."""
+    return '"' + re.sub(r"\s*[\r\n]+\s*", " ", text).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def unquote(text: str) -> str:

@@ -125,11 +125,11 @@ class Message(sip.Message):
         for name, values in self.headers.items():
             spelled = grammar.spelled(name)
             lines += [f"{spelled}: {value}" for value in values]
-        lines.append(f"Content-Length: {len(self.body)}")
-        for line in lines:
-            if "\r" in line or "\n" in line:
-                raise Misuse("A header value with a line break was to be sent")
-        return "\r\n".join(lines) + "\r\n\r\n"
+        lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
+        text = "\r\n".join(lines)
+        if text.count("\n") != len(lines) + 1 or text.count("\r") != len(lines) + 1:
+            raise Misuse("A header value with a line break was to be sent")
+        return text
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Message) and write(self) == write(other)
