@@ -22,15 +22,16 @@ from extenbot.interfaces import Address, Bot, Directory, Flow, SipTransport
 from extenbot.settings import Limits
 from extenbot.sip.answering import Answering
 from extenbot.sip.authorize import Authorizer
+from extenbot.sip.bodies import check_accept
 from extenbot.sip.calling import PATIENCE, Calling, CallingListener
 from extenbot.sip.digest import Challenge, Challenger
 from extenbot.sip.guard import Guard
-from extenbot.sip.headers import ALLOW, CAPABILITIES, METHODS
+from extenbot.sip.headers import ALLOW, CAPABILITIES, EVENTS, METHODS, UNSERVED
 from extenbot.sip.message import Request
 from extenbot.sip.registrant import Registrant
 from extenbot.sip.registrants import Registrants
 from extenbot.sip.registrar import Binding, Registrar
-from extenbot.sip.session import EVENTS, Means, Session
+from extenbot.sip.session import Means, Session
 from extenbot.sip.transaction import ServerTransaction
 from extenbot.sip.uri import Uri, callee
 from extenbot.sip.way import Way
@@ -102,12 +103,23 @@ class Switch:
             self._registered(request, transaction)
         elif request.method == "OPTIONS":
             transaction.answer(200, headers=CAPABILITIES)
-        elif request.method in ("BYE", "NOTIFY", "INFO", "UPDATE", "REFER", "PRACK"):
-            raise Refused(481, "Call/Transaction Does Not Exist")
-        elif request.method == "SUBSCRIBE":
-            raise Refused(489, "Bad Event", [EVENTS])
         else:
+            self._unasked(request, transaction, self._guard.knows(transaction.flow.remote[0]))
+
+    def _unasked(self, request: Request, transaction: ServerTransaction, known: bool) -> None:
+        """Outside of a call, and no beginning of one. `known`: it is from a PBX of a bot."""
+        if request.method == "SUBSCRIBE":
+            raise Refused(489, "Bad Event", [EVENTS])
+        if request.method == "NOTIFY" and known:
+            if not _is_message_summary(request):
+                raise Refused(489, "Bad Event", [EVENTS])
+            transaction.answer(200)
+        elif request.method in UNSERVED:
             raise Refused(405, "Method Not Allowed", [ALLOW])
+        elif request.method in METHODS or request.method == "REFER":
+            raise Refused(481, "Call/Transaction Does Not Exist")
+        else:
+            raise Refused(501, "Not Implemented", [ALLOW])
 
     def acknowledged(self, request: Request, flow: Flow) -> None:  # noqa: ARG002
         """The ACK of a 2xx."""
@@ -177,14 +189,10 @@ class Switch:
                 raise Refused(404, "Not Found")
             _check_enabled(bot)
             self._call(request, transaction, bot, registrant.contact, str(registrant.aor))
-        elif request.method == "OPTIONS" or _is_message_summary(request):
+        elif request.method == "OPTIONS":
             transaction.answer(200, headers=CAPABILITIES)
-        elif request.method in ("NOTIFY", "SUBSCRIBE"):
-            raise Refused(489, "Bad Event", [EVENTS])
-        elif request.method in METHODS:
-            raise Refused(481, "Call/Transaction Does Not Exist")
         else:
-            raise Refused(405, "Method Not Allowed", [ALLOW])
+            self._unasked(request, transaction, True)
 
     def _invited(self, request: Request, transaction: ServerTransaction) -> None:
         flow = transaction.flow
@@ -204,6 +212,7 @@ class Switch:
         self, request: Request, transaction: ServerTransaction, bot: Bot, contact: str, registration: str = ""
     ) -> None:
         """Begin a call; `registration` is the address at the PBX that it came to, for a registrant."""
+        check_accept(request)
         if replaced := self._means.sessions.replaced(request):
             self._take_over(replaced, transaction, bot, contact)
             return

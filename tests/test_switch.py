@@ -18,6 +18,7 @@ from extenbot.sandbox.script import read
 from extenbot.settings import Limits
 from extenbot.sip.answering import Answering
 from extenbot.sip.digest import answer_challenge
+from extenbot.sip.headers import EXTENSIONS
 from extenbot.sip.message import Response
 from extenbot.sip.registrants import contact_user
 from tests.memory import BOT, PBX, Caller, Fault, World, bot, offer
@@ -166,17 +167,89 @@ class Requests(Case):
             self.assertEqual(answer.first("accept"), "application/sdp")
             self.assertIn("INVITE", answer.first("allow") or "")
 
-    def test_unknown_method(self) -> None:
-        """A method that nobody here knows: 405 and what is."""
-        for method in ("PUBLISH", "MESSAGE", "DANCE"):
+    def test_methods_that_we_do_not_take(self) -> None:
+        """MESSAGE and PUBLISH are known and not taken: 405; what nobody knows is 501; both say what is."""
+        for method, code in (("MESSAGE", 405), ("PUBLISH", 405), ("DANCE", 501), ("invite", 501)):
             answer = self.asks(method)
-            self.assertEqual(answer.code, 405, method)
+            self.assertEqual(answer.code, code, method)
             self.assertIn("INVITE", answer.first("allow") or "")
 
     def test_subscribe(self) -> None:
-        """Nothing of ours can be subscribed to: 489, and what we would hear of ourselves."""
-        answer = self.asks("SUBSCRIBE")
+        """There is nothing to subscribe to: 489 with the events that are heard."""
+        answer = self.asks("SUBSCRIBE", headers="Event: presence\r\n")
         self.assertEqual((answer.code, answer.first("allow-events")), (489, "refer, message-summary"))
+
+    def test_unsolicited_notify(self) -> None:
+        """The count of voice messages is taken from a PBX that is registered, and from nobody else."""
+        summary = "Event: message-summary\r\nSubscription-State: active\r\n"
+        self.assertEqual(self.asks("NOTIFY", headers=summary).code, 481)
+        caller = Caller(self.world, number=1)
+        caller.register()
+        self.world.run(0.1)
+        self.assertEqual(self.asks("NOTIFY", headers=summary).code, 200)
+        self.assertEqual(self.asks("NOTIFY", headers="Event: dialog\r\n").code, 489)
+
+    def test_max_forwards(self) -> None:
+        """We are where a request ends: 0 hops left are enough, also for an OPTIONS and a call; none stated is fine."""
+        self.assertEqual(self.asks("OPTIONS", headers="Max-Forwards: 0\r\n").code, 200)
+        for number, header in enumerate(("Max-Forwards: 0\r\n", "")):
+            caller = Caller(self.world, number=number)
+            caller.password = "wrong"
+            caller.invite(headers=header)
+            self.world.run(0.1)
+            self.assertEqual(caller.codes, [403])
+        self.assertEqual(self.asks("OPTIONS", headers="Max-Forwards: ten\r\n").code, 400)
+
+    def test_extensions(self) -> None:
+        """Who requires what we do not have is told which: 420; what we have may be required."""
+        answer = self.asks("OPTIONS", headers="Require: timer, gruu\r\nRequire: x\r\n")
+        self.assertEqual((answer.code, answer.tokens("unsupported")), (420, ["gruu", "x"]))
+        for tag in EXTENSIONS:
+            self.assertEqual(self.asks("OPTIONS", headers=f"Require: {tag}\r\n").code, 200, tag)
+        self.assertEqual(set(self.asks("OPTIONS").tokens("supported")), set(EXTENSIONS))
+
+    def test_bodies(self) -> None:
+        """Not SDP: 415 with what is; packed: 415 with what is not; an answer that is not wanted as SDP: 406."""
+        for number, (headers, code, name, value) in enumerate(
+            (
+                ("Content-Type: text/plain\r\n", 415, "accept", "application/sdp"),
+                ("Content-Type: application/sdp\r\nContent-Encoding: gzip\r\n", 415, "accept-encoding", "identity"),
+                ("Content-Type: application/sdp\r\nAccept: text/plain\r\n", 406, "", ""),
+                ("Content-Type: application/sdp\r\nAccept-Language: tlh\r\n", 200, "", ""),
+                ("Content-Type: application/sdp\r\nAccept: text/plain, application/*;q=0.1\r\n", 200, "", ""),
+            )
+        ):
+            caller = Caller(self.world, number=number)
+            caller._authorization = "none"
+            caller.send("INVITE", offer())
+            self.world.run(0.1)
+            challenge = caller.last.all("www-authenticate")[0]
+            caller._authorization = answer_challenge(challenge, "INVITE", caller.uri, "eva", "secret", "c")
+            caller.send("INVITE", offer(), headers=headers, retry=True)
+            self.world.run(0.1)
+            self.assertEqual(caller.codes[-1], code, headers)
+            if name:
+                self.assertEqual(caller.last.first(name), value)
+
+    def test_too_large(self) -> None:
+        """A body that nobody could mean is 513."""
+        self.assertEqual(self.asks("OPTIONS", headers="Content-Length: 70000\r\n").code, 513)
+
+    def test_reasons(self) -> None:
+        """A 400 says in words what is wrong."""
+        self.asks("OPTIONS")
+        self.world.phones.clear()
+        good = self.world.messages[0]
+        for old, new, words in (
+            (b"CSeq: 1 OPTIONS", b"CSeq: 1", "CSeq is not a number and a method"),
+            (b"CSeq: 1 OPTIONS", b"CSeq: 1 INVITE", "The method of CSeq is another one"),
+            (b"Call-ID: call-0", b"Y: z", "There is no Call-ID"),
+            (b"To: <", b'To: "<', "A quote or bracket is not closed"),
+            (b"Content-Length: 0", b"Content-Length: x", "Content-Length is not a number from 0 to 2147483647"),
+        ):
+            self.assertIn(old, good)
+            self.world.deliver(good.replace(old, new), PBX)
+            self.assertTrue(self.world.messages[-1].startswith(f"SIP/2.0 400 {words}\r\n".encode()), words)
 
     def test_outside_a_dialog(self) -> None:
         """What only makes sense within a call gets 481 without one."""
@@ -439,6 +512,8 @@ class FromItsPbx(Case):
                 ("SUBSCRIBE", "Event: presence\r\n", 489),
                 ("BYE", "", 481),
                 ("PUBLISH", "", 405),
+                ("SUBSCRIBE", "Event: presence\r\n", 489),
+                ("DANCE", "", 501),
             )
         ):
             self.assertEqual(self.comes(method, number=number, headers=headers).last.code, code, (method, headers))

@@ -28,6 +28,13 @@ def offered(request: Request) -> bytes:
     return request.body
 
 
+def check_accept(request: Request) -> None:
+    """`Refused` 406 when the sender does not take the SDP that our answer will be (RFC 3261 20.1, RFC 4475 3.3.15)."""
+    ranges = {kind.partition(";")[0].strip().lower() for kind in request.tokens("accept")}
+    if ranges and not ranges & {SDP, "application/*", "*/*"}:
+        raise Refused(406, "Only SDP is spoken here")
+
+
 def pressed(request: Request) -> str:
     """The key that an INFO tells of: 0-9, *, #, A-D; empty when it tells of none.
 

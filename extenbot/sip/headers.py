@@ -24,8 +24,14 @@ EXTENSIONS = ("100rel", "norefersub", "replaces", "timer")
 REGISTERING = ("outbound", "path")
 """Those that a REGISTER may require: RFC 5626, RFC 3327."""
 SUPPORTED = ("Supported", ", ".join(EXTENSIONS))
+UNSERVED = frozenset({"MESSAGE", "PUBLISH"})
+"""Methods that we know and do not take (405); what else there may be is 501."""
+EVENTS = ("Allow-Events", "refer, message-summary")
 CAPABILITIES = (ALLOW, ("Accept", "application/sdp"), SUPPORTED)
 """What a 200 for OPTIONS says (RFC 3261 11.2)."""
+
+
+_SENT = re.compile(r"SIP\s*/\s*(\d+\.\d+)\s*/\s*([A-Za-z0-9.-]+)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 
 
 class CSeq(NamedTuple):
@@ -39,7 +45,10 @@ class CSeq(NamedTuple):
         parts = text.split()
         if len(parts) != 2 or not grammar.TOKEN.fullmatch(parts[1]):
             raise Malformed("CSeq is not a number and a method")
-        return cls(grammar.number(parts[0], 2**31 - 1), parts[1])  # RFC 3261 8.1.1.5
+        try:
+            return cls(grammar.number(parts[0], 2**31 - 1), parts[1])  # RFC 3261 8.1.1.5
+        except Malformed:
+            raise Malformed("The number in CSeq is not below 2**31") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,8 @@ def name_addr(text: str) -> NameAddr:
     display, opened, rest = _split_display(head)
     if not opened:
         display, uri = "", head
+        if "?" in head:
+            raise Malformed("An address with headers needs its brackets")
     else:
         uri, _, after = rest.partition(">")
         if after.strip():
@@ -92,6 +103,8 @@ def _split_display(head: str) -> tuple[str, str, str]:
 class Via(sip.Via):
     """One hop (RFC 3261 20.42). Treat it as a value; `port` is None when it was not written."""
 
+    version = "2.0"  # another one is read, to be refused by 505
+
     def __init__(self, transport: str, host: str, port: int | None = None, params: Params | None = None) -> None:
         self.params = params or {}
         super().__init__(
@@ -109,11 +122,13 @@ class Via(sip.Via):
     @classmethod
     def read(cls, text: str) -> Via:
         sent, *parameters = grammar.pieces(text, ";")
-        match = re.fullmatch(r"SIP\s*/\s*2\.0\s*/\s*([A-Za-z0-9.-]+)\s+(\S.*)", sent, re.IGNORECASE | re.DOTALL)
+        match = _SENT.fullmatch(sent)
         if not match:
-            raise Malformed("Via is not of SIP/2.0")
-        host, port = grammar.host_port(match[2])
-        return cls(match[1].upper(), host, port, grammar.params(";".join(parameters)))
+            raise Malformed("Via cannot be read")
+        host, port = grammar.host_port(match[3])
+        via = cls(match[2].upper(), host, port, grammar.params(";".join(parameters)))
+        via.version = match[1]
+        return via
 
     @property
     def sent_by(self) -> tuple[str, int]:
@@ -130,8 +145,10 @@ class Via(sip.Via):
             values["received"] = source[0]
         else:
             values.pop("received", None)
-        return Via(self.transport, self.host, self.port, values)
+        via = Via(self.transport, self.host, self.port, values)
+        via.version = self.version
+        return via
 
     def toString(self) -> str:
         port = f":{self.port}" if self.port else ""
-        return f"SIP/2.0/{self.transport} {self.host}{port}{grammar.write_params(self.params)}"
+        return f"SIP/{self.version}/{self.transport} {self.host}{port}{grammar.write_params(self.params)}"

@@ -205,8 +205,10 @@ def _start(line: str, problems: list[Malformed]) -> Request | Response:
         if not status or status[1].upper() != "SIP/2.0" or "\r" in line:
             raise Unreadable("The status line cannot be read")
         return Response(int(status[2]), status[3] or "")
-    method, _, rest = line.partition(" ")
+    method, _, rest = line.rstrip(" ").partition(" ")
     uri, _, version = rest.rpartition(" ")
+    if line.endswith(" "):
+        problems.append(Malformed("There are blanks after the request line"))
     if not grammar.TOKEN.fullmatch(method) or not re.fullmatch(r"SIP/\d+\.\d+", version, re.IGNORECASE):
         raise Unreadable("The request line cannot be read")
     if version.upper() != "SIP/2.0":
@@ -230,7 +232,7 @@ def _headers(message: Message, lines: Iterable[str], problems: list[Malformed]) 
         name = grammar.header_name(name)
         try:
             if name == "content-length":
-                stated = grammar.number(value, 2**31 - 1)
+                stated = _whole(name, value, 2**31 - 1)
                 if length not in (None, stated):
                     raise Malformed("There are two different Content-Lengths")
                 length = stated
@@ -251,22 +253,36 @@ def _check(message: Message, problems: list[Malformed]) -> None:
     twice = (name for name in _ONCE if len(message.all(name)) > 1)
     problems += [Malformed(f"There is more than one {grammar.spelled(name)}") for name in twice]
     try:
-        _ = message.via, message.from_, message.to
+        via, *below = message.all("via") or [""]
+        if not via:
+            raise Malformed("There is no Via")
+        for hop in below:  # they go back as they came
+            Via.read(hop)
+        if Via.read(via).version != "2.0":
+            raise Malformed("Only SIP/2.0 is spoken here", 505)
+        _ = message.from_, message.to
         if not message.call_id:
             raise Malformed("Call-ID is empty")
         cseq = message.cseq
         if isinstance(message, Request) and cseq.method != message.method:
             raise Malformed("The method of CSeq is another one")
         if (hops := message.first("max-forwards")) is not None:
-            grammar.number(hops, 255)
+            _whole("max-forwards", hops, 255)
     except Malformed as error:
         problems.append(error)
 
 
-def _answerable(request: Request) -> bool:
-    """Whether RFC 3261 8.2.6.2 can be followed: there is a Via to answer and the headers to copy."""
+def _whole(name: str, value: str, most: int) -> int:
     try:
-        return bool(request.via and request.method != "ACK" and all(request.first(name) for name in _ONCE))
+        return grammar.number(value, most)
+    except Malformed:
+        raise Malformed(f"{grammar.spelled(name)} is not a number from 0 to {most}") from None
+
+
+def _answerable(request: Request) -> bool:
+    """Whether there is a Via to answer; of the other headers we give back what there is (RFC 4475 3.3.1)."""
+    try:
+        return bool(request.via) and request.method != "ACK"
     except Malformed:
         return False
 
@@ -284,7 +300,8 @@ def answer(
     response = Response(code, words or None)
     response.encoding = request.encoding
     for name in ("via", "from", "to", "call-id", "cseq"):
-        response.headers[name] = request.all(name)
+        if values := request.all(name):
+            response.headers[name] = values
     if code == 100 and (stamp := request.first("timestamp")):
         response.set("timestamp", stamp)
     if to_tag and code > 100:
@@ -309,6 +326,8 @@ def renumbered(request: Request, number: int) -> Request:
 def give_tag(response: Response, tag: str) -> None:
     """Add our tag to To, unless it has one (RFC 3261 8.2.6.2)."""
     value = response.first("to") or ""
+    if not value:  # nor had the request
+        return
     try:
         tagged = bool(name_addr(value).tag)
     except Malformed:  # a 400 for what we could not read: give back what came

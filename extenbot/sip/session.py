@@ -19,7 +19,7 @@ from extenbot.interfaces import Flow, Tokens
 from extenbot.sip import grammar, lasting
 from extenbot.sip.bodies import SDP, offered, pressed
 from extenbot.sip.dialog import Dialog
-from extenbot.sip.headers import ALLOW, CAPABILITIES, EXTENSIONS, METHODS, SUPPORTED
+from extenbot.sip.headers import ALLOW, CAPABILITIES, EVENTS, EXTENSIONS, METHODS, SUPPORTED, UNSERVED
 from extenbot.sip.message import Message, Request, Response, answer
 from extenbot.sip.refer import Transfers, replacing
 from extenbot.sip.repeated import Repeated
@@ -28,9 +28,6 @@ from extenbot.sip.timers import T2
 from extenbot.sip.transaction import ServerTransaction, Transactions
 from extenbot.sip.uri import Uri, callee
 
-EVENTS = ("Allow-Events", "refer, message-summary")
-"""What a NOTIFY may tell us of; nothing of ours can be subscribed to."""
-_KNOWN = frozenset({"MESSAGE", "PUBLISH"})
 _UNREMARKABLE = ", ".join(tag for tag in EXTENSIONS if tag != "100rel")  # so that nobody waits for a PRACK of ours
 
 
@@ -209,7 +206,7 @@ class Session(Requesting):
             raise Refused(603, "Transfers are not taken")
         elif request.method == "SUBSCRIBE":
             raise Refused(489, "Bad Event", [EVENTS])
-        elif request.method in METHODS or request.method in _KNOWN:
+        elif request.method in METHODS or request.method in UNSERVED:
             raise Refused(405, "Not here", [ALLOW])
         else:
             raise Refused(501, "Unknown method", [ALLOW])

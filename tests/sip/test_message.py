@@ -143,7 +143,7 @@ class Reading(SynchronousTestCase):
             (b"OPTIONS sip:bot@192.0.2.1 ", b"OPTIONS  <sip:bot@h> ", 400, True),
             (b"1 OPTIONS", b"1 INVITE", 400, True),
             (b"1 OPTIONS", b"99999999999 OPTIONS", 400, True),
-            (b"Call-ID: call-1\r\n", b"", 400, False),
+            (b"Call-ID: call-1\r\n", b"", 400, True),
             (b"Call-ID: call-1\r\n", b"Call-ID: a\r\nCall-ID: b\r\n", 400, True),
             (b"Via: SIP/2.0/UDP 192", b"Via: nonsense 192", 400, False),
             (b"Via: ", b"X: ", 400, False),
