@@ -79,9 +79,7 @@ class Switch:
 
     def knows(self, host: str) -> bool:
         """Whether a call's other end, a bot's PBX or a trusted trunk is at this address."""
-        return (
-            self._means.sessions.reach(host) or self._registrants.trust(host) or bool(self._directory.trusting(host))
-        )
+        return self._means.sessions.reach(host) or self._registrants.trust(host) or bool(self._directory.trusting(host))
 
     # -- What the transaction layer tells us --
 
