@@ -128,6 +128,9 @@ class RtpPort(Protocol):
         Audio goes on at the tick in any case: asking then costs no latency, and no wake-up for each packet.
         """
 
+    def drain(self) -> None:
+        """Drop the RTP that has arrived so far: nobody was there to hear it."""
+
     def send_control(self, data: bytes, to: Address) -> None: ...
 
     def close(self) -> None:

@@ -122,6 +122,9 @@ class MemoryPort:
         for data, source, at in waiting:
             self._receiver.received(data, source, at)
 
+    def drain(self) -> None:
+        self._waiting.clear()
+
     def send(self, data: bytes, to: Address) -> None:
         assert self in self._world.ports, "sent on a closed port"
         self._world.outside.call("port.send")
@@ -521,7 +524,8 @@ class Caller:
         self._number = 0
         self._asking = b""
         self._port: Address | None = None
-        self._sequence = 0
+        self.packet = PACKET  # seconds of audio in one
+        self.sequence = self.timestamp = 0
         self._next = 0.0
         world.phones[self.media] = self
 
@@ -692,14 +696,15 @@ class Caller:
     # -- RTP
 
     def tick(self) -> None:
-        """20 ms of audio, when it is time."""
+        """A packet of audio, when it is time."""
         now = self.world.clock.seconds()
         if not self.talking or self._port is None or now < self._next - STEP / 2:
             return
-        self._next = max(self._next, now) + PACKET
-        self._sequence += 1
-        payload = tone(self.codec, self.hz) if self.hz else g711.SILENCE[self.codec] * 160
-        packet = rtp.Packet(self.kind, False, self._sequence, self._sequence * 160, 7, payload)
+        self._next = max(self._next, now) + self.packet
+        size = round(self.packet * g711.RATE)
+        self.sequence, self.timestamp = (self.sequence + 1) & 0xFFFF, (self.timestamp + size) & 0xFFFFFFFF
+        payload = tone(self.codec, self.hz) * (size // 160) if self.hz else g711.SILENCE[self.codec] * size
+        packet = rtp.Packet(self.kind, False, self.sequence, self.timestamp, 7, payload)
         for port in self.world.ports:
             if port.address == self._port:
                 port.arrive(rtp.write(packet), self.media)

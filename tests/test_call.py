@@ -97,7 +97,7 @@ class Conversation(Case):
         self.assertEqual((record.bot_id, record.account_id, record.peer), ("b1", "a1", "192.0.2.10:5060"))
         self.assertEqual(record.sip_call_id, "call-0")
         self.assertEqual(record.packets_sent, len(caller.packets))
-        self.assertApproximates(record.packets_received, caller._sequence, 1)
+        self.assertApproximates(record.packets_received, caller.sequence, 1)
         self.assertEqual(record.packets_lost, 0)
         self.assertLess(record.jitter_ms, 1)
         self.assertEqual(record.usage["responses"], 2)
@@ -163,9 +163,9 @@ class Conversation(Case):
         world.run(0.2)
         [port] = world.ports
         for end in (False, False, True, True, True):
-            caller._sequence += 1
+            caller.sequence += 1
             event = bytes([5, 0x8A if end else 0x0A, 0x03, 0x20])
-            header = bytes([0x80, 101]) + caller._sequence.to_bytes(2) + (9000).to_bytes(4) + (7).to_bytes(4)
+            header = bytes([0x80, 101]) + caller.sequence.to_bytes(2) + (9000).to_bytes(4) + (7).to_bytes(4)
             port.arrive(header + event, caller.media)
         world.run(0.1)
         caller.bye()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from textwrap import dedent
 from typing import Any
 
 from extenbot.sip.message import Request
@@ -13,6 +15,7 @@ class Phone(Caller):
     """A PBX that answers a re-INVITE, in the direction that it is in."""
 
     direction = "sendrecv"
+    more = ""  # lines of its description
 
     def hold(self, direction: str) -> None:
         self.direction = direction
@@ -25,7 +28,7 @@ class Phone(Caller):
         self.requests.append(request)
         if request.method == "ACK" or not self.yields:
             return
-        body = offer(f"{self.kind} 101", direction=self.direction, address=self.media)
+        body = offer(f"{self.kind} 101", direction=self.direction, address=self.media, more=self.more)
         lines = ["SIP/2.0 200 OK", f"Contact: <sip:pbx@{PBX[0]}>", "Content-Type: application/sdp"]
         lines += [f"{name}: {request.first(name)}" for name in ("via", "from", "to", "call-id", "cseq")]
         head = "\r\n".join([*lines, f"Content-Length: {len(body)}"]) + "\r\n\r\n"
@@ -199,3 +202,63 @@ class Replaced(Case):
         other = self.joined(world, phone)
         self.assertEqual(other.codes[-1], 481)
         self.assertEqual(len(world.records), 1)
+
+
+class TwoHours(Case):
+    """A whole call of two hours: INVITE, voice and RTP on one clock, over every boundary on the way."""
+
+    HOURS = 2
+
+    def test_two_hours(self) -> None:
+        """Sequence numbers and timestamps wrap both ways, the session is refreshed, and at the end both still hear.
+
+        The phone takes and sends 60 ms in a packet, so that the test does not take long.
+        """
+        script = """
+        speed 8
+        on greet: tone 440 for 1 s "Good morning!"
+        on speech:
+            heard "Still there?" after 300 ms
+            tone 600 for 1 s "I am."
+        """
+        world = World(dedent(script), session_expires=1800)
+        world.script = replace(world.script, life=9000.0)  # a voice session that lasts as long
+        self.addCleanup(self.nothing_left, world)
+        phone = Phone(world)
+        phone.packet, phone.sequence, phone.timestamp = 0.06, 60_000, 0xFFFFF000
+        bits = world.tokens.bits
+        world.tokens.bits = lambda count: {15: 60_000, 32: 0xFFFFF000}.get(count) or bits(count)  # type: ignore[method-assign]
+        phone.more = "a=ptime:60\r\n"
+        phone.invite(offer(f"{phone.kind} 101", address=phone.media, more=phone.more))
+        world.run_until(lambda: phone.codes and phone.codes[-1] == 200)
+        world.tokens.bits = bits  # type: ignore[method-assign]
+        wraps = [0, 0]
+        before = phone.packets[0] if phone.packets else None
+        for _ in range(self.HOURS * 60):
+            for _ in range(1000):
+                phone.tick()
+                world.clock.advance(0.06)
+            for at, packet in phone.packets:
+                if before is not None:
+                    gap = at - before[0]
+                    self.assertLess(gap, 0.09)
+                    self.assertEqual((packet.sequence - before[1].sequence) & 0xFFFF, 1)
+                    self.assertEqual((packet.timestamp - before[1].timestamp) & 0xFFFFFFFF, 480)
+                    wraps[0] += packet.sequence < before[1].sequence
+                    wraps[1] += packet.timestamp < before[1].timestamp
+                before = at, packet
+            self.assertEqual((world.call.state, len(phone.packets)), ("talking", 1000))
+            phone.packets.clear()
+            world.said.clear()
+        self.assertEqual(wraps, [2, 1])
+        self.assertEqual(len(phone.asked("INVITE")), 7)  # every 900 s
+        self.assertEqual(world.call.state, "talking")
+        phone.hz = 800
+        world.run(1)
+        phone.hz = 0
+        world.run(2)
+        self.assertTrue(phone.hears(600))
+        phone.bye()
+        record = self.ended(world, "caller hung up")
+        self.assertEqual(record.packets_lost, 0)
+        self.assertEqual([line.text for line in record.transcript], ["Good morning!", "Still there?", "I am."])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from textwrap import dedent
 from typing import Any
 
@@ -106,6 +107,47 @@ class Outgoing(Case):
         self.assertTrue(phone.hears(600))
         phone.bye()
         self.assertEqual(self.ended(world, "caller hung up").codec, "PCMA")
+
+    def test_early_media(self) -> None:
+        """The ringing tone that a PBX sends as audio is not taken for somebody who speaks."""
+        world, phone = self.begin()
+        invite = self.place(world)
+        phone.ring(183, "Session Progress", offer("0 101", address=phone.media))
+        phone._learn(invite.body)
+        phone.hz = 800
+        world.run(3)
+        phone.hz = 0
+        phone.pick_up()
+        world.run(2)
+        self.assertEqual(world.voice("input_audio_buffer.speech_started"), [])
+        self.assertTrue(phone.hears(440))
+        phone.bye()
+        self.ended(world, "caller hung up")
+
+    def test_by_a_registration(self) -> None:
+        """A bot that is registered at a PBX calls by it: the PBX's own number, with the login that it gave out."""
+        world, phone = self.begin()
+        registrant = replace(bot(), id="b2", kind="registrant", username="300", password="pbx", domain="192.0.2.10")
+        world.bots["300"] = registrant
+        world.registrants.set("b2", registrant)
+        world.run(0.1)
+        world.switch.place(registrant, "tel:+49-30-123456", self.news.append)
+        world.run(0.1)
+        [invite] = phone.asked("INVITE")
+        self.assertEqual(str(invite.uri), "sip:+4930123456@192.0.2.10")
+        self.assertEqual(str(invite.from_.uri), "sip:300@192.0.2.10")
+        phone.decline(407, "Proxy Authentication Required", 'Proxy-Authenticate: Digest realm="pbx", nonce="1"\r\n')
+        world.run(0.1)
+        again = phone.asked("INVITE")[-1]
+        self.assertIn('username="300"', again.first("proxy-authorization") or "")
+        phone.pick_up()
+        world.run(1.5)
+        self.assertTrue(phone.hears(440))
+        phone.bye()
+        record = self.ended(world, "caller hung up")
+        self.assertEqual((record.caller, record.dialled), ("300", "sip:+4930123456@192.0.2.10"))
+        world.registrants.stop()
+        world.run(5)
 
     def test_not_taken(self) -> None:
         """A busy extension ends the call with the PBX's words; nobody was ever spoken to."""

@@ -106,7 +106,11 @@ class Line:
     # -- Orders --------------------------------------------------------------------------
 
     def start(self, port: RtpPort) -> None:
-        """Send and hear from now on; the first packet leaves within one packet time."""
+        """Send and hear from now on; the first packet leaves within one packet time.
+
+        What came before is a ringing tone, or music, of whom we called.
+        """
+        port.drain()
         self._port = port
         self._leave = self._pacer.join(self._tick, self._ptime)
 

@@ -26,6 +26,8 @@ from extenbot.settings import Rtp
 
 #: packets of one call taken at one tick; more can only be a flood
 MOST = 64
+#: packets that can wait in a socket
+MOST_KEPT = 10_000
 #: Linux's SO_TIMESTAMPNS, which the socket module does not name, and what it brings: seconds and nanoseconds
 _SO_TIMESTAMPNS = 35 if sys.platform == "linux" else None
 _STAMP = struct.Struct("@ll")
@@ -86,6 +88,14 @@ class PortPair:
             else:
                 at = time.time()
             receiver.received(data, source[:2] if self._wide else source, at)
+
+    def drain(self) -> None:
+        """Drop what has arrived; the kernel keeps a few seconds at most."""
+        for _ in range(MOST_KEPT):
+            try:
+                self._audio.recv(1)
+            except OSError:
+                return
 
     def send_control(self, data: bytes, to: Address) -> None:
         """One RTCP packet."""

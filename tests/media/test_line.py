@@ -54,6 +54,9 @@ class Port:
         else:
             self.sent.append((rtp.read(data), to))
 
+    def drain(self) -> None:
+        """Nothing has come."""
+
     def poll(self) -> None:
         """Nothing waits: packets are handed over at once."""
 

@@ -173,6 +173,9 @@ class Port:
     def send_control(self, data: bytes, to: Address) -> None:
         self.control.append(data)
 
+    def drain(self) -> None:
+        """Nothing has come."""
+
     def poll(self) -> None:
         """Nothing waits."""
 

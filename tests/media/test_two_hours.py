@@ -60,6 +60,9 @@ class Phone:
     def send_control(self, data: bytes, to: Address) -> None:
         self.reports += 1
 
+    def drain(self) -> None:
+        """Nothing has come."""
+
     def poll(self) -> None:
         """Nothing waits: packets are handed over at once."""
 
