@@ -6,7 +6,8 @@ Knows no header by itself. Everything here reads text; what cannot be read raise
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 
 from twisted.protocols.sip import shortHeaders, specialCases
 
@@ -53,21 +54,25 @@ def header_name(name: str) -> str:
     return LONG_NAMES.get(name, name)
 
 
+@lru_cache(1024)
 def spelled(name: str) -> str:
     """A lower-case header name as people write it: `call-id` is `Call-ID`."""
     return _SPELLED.get(name) or "-".join(part.capitalize() for part in name.split("-"))
 
 
-def pieces(text: str, separator: str) -> Iterator[str]:
+def pieces(text: str, separator: str) -> list[str]:
     """Split at `separator` (`;` or `,`) outside quotes and angle brackets; pieces are stripped, empty ones kept."""
-    start = 0
+    if '"' not in text and "<" not in text:
+        return [piece.strip() for piece in text.split(separator)]
+    found, start = [], 0
     while match := _PIECE[separator].match(text, start):
-        yield match[0].strip()
+        found.append(match[0].strip())
         if match.end() == len(text):
-            return
+            break
         if text[match.end()] != separator:
             raise Malformed("A quote or bracket is not closed")
         start = match.end() + 1
+    return found
 
 
 def listed(text: str) -> list[str]:

@@ -31,6 +31,7 @@ CAPABILITIES = (ALLOW, ("Accept", "application/sdp"), SUPPORTED)
 """What a 200 for OPTIONS says (RFC 3261 11.2)."""
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SENT = re.compile(r"SIP\s*/\s*(\d+\.\d+)\s*/\s*([A-Za-z0-9.-]+)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -70,7 +71,7 @@ class NameAddr:
 
 def name_addr(text: str) -> NameAddr:
     """Read one address; without brackets all parameters belong to the header (RFC 3261 20)."""
-    parts = list(grammar.pieces(text, ";"))
+    parts = grammar.pieces(text, ";")
     head = parts[0]
     display, opened, rest = _split_display(head)
     if not opened:
@@ -83,9 +84,9 @@ def name_addr(text: str) -> NameAddr:
             raise Malformed("There is text after an address")
     clear = grammar.unquote(display)
     return NameAddr(
-        re.sub(r"[\x00-\x1f\x7f]", "", clear).strip(),
+        _CONTROL.sub("", clear).strip() if clear else "",
         Uri.read(uri.strip()),
-        grammar.params(";".join(parts[1:])),
+        grammar.params(";".join(parts[1:])) if len(parts) > 1 else {},
     )
 
 

@@ -11,7 +11,9 @@ Replaces `twisted.protocols.sip.MessagesParser`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from twisted.protocols import sip
 
@@ -20,6 +22,7 @@ from extenbot.sip import grammar
 from extenbot.sip.headers import CSeq, NameAddr, Via, name_addr
 from extenbot.sip.uri import Uri
 
+T = TypeVar("T")
 PHRASES = sip.statusCodes | {
     199: "Early Dialog Terminated",
     202: "Accepted",
@@ -45,6 +48,7 @@ _ONCE = ("from", "to", "call-id", "cseq")
 END = re.compile(rb"\r?\n\r?\n")
 """The end of the head."""
 LARGEST = 65535  # bytes of a body; no datagram can hold more
+SHORT = 40  # characters of a header name that is remembered: strangers choose them
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _STATUS = re.compile(r"([^ ]+) +([1-6]\d\d)(?: (.*))?")
 
@@ -67,9 +71,10 @@ class Message(sip.Message):
         self.headers = {}
         self.body = b""
         self.encoding = "utf-8"
+        self._taken_apart: dict[str, tuple[str, Any]] = {}
 
     def first(self, name: str) -> str | None:
-        values = self.headers.get(grammar.header_name(name))
+        values = self.headers.get(name) or self.headers.get(grammar.header_name(name))
         return values[0] if values else None
 
     def all(self, name: str) -> list[str]:
@@ -98,26 +103,37 @@ class Message(sip.Message):
             raise Malformed(f"There is no {grammar.spelled(name)}")
         return value
 
+    def _read(self, name: str, read: Callable[[str], T]) -> T:
+        """A header taken apart; it is done once, as long as the header stays the same."""
+        text = self._needed(name)
+        known = self._taken_apart.get(name)
+        if known is not None and known[0] == text:
+            found: T = known[1]
+            return found
+        value = read(text)
+        self._taken_apart[name] = text, value
+        return value
+
     @property
     def call_id(self) -> str:
         return self._needed("call-id")
 
     @property
     def cseq(self) -> CSeq:
-        return CSeq.read(self._needed("cseq"))
+        return self._read("cseq", CSeq.read)
 
     @property
     def from_(self) -> NameAddr:
-        return name_addr(self._needed("from"))
+        return self._read("from", name_addr)
 
     @property
     def to(self) -> NameAddr:
-        return name_addr(self._needed("to"))
+        return self._read("to", name_addr)
 
     @property
     def via(self) -> Via:
         """The topmost."""
-        return Via.read(self._needed("via"))
+        return self._read("via", Via.read)
 
     def toString(self) -> str:
         """The text of the head; `write` is for the wire."""
@@ -220,16 +236,23 @@ def _start(line: str, problems: list[Malformed]) -> Request | Response:
         return Request(method, Uri("invalid.invalid"))
 
 
+@lru_cache(1024)
+def _header(name: str) -> str:
+    """The long name of what stands before a colon; empty when that is none."""
+    name = name.rstrip(" \t")
+    return grammar.header_name(name) if grammar.TOKEN.fullmatch(name) else ""
+
+
 def _headers(message: Message, lines: Iterable[str], problems: list[Malformed]) -> int | None:
     """Fill in the headers (RFC 3261 7.3); the Content-Length, None when there is none."""
     length: int | None = None
     for line in lines:
         name, colon, value = line.partition(":")
-        name, value = name.rstrip(" \t"), value.strip(" \t")
-        if not colon or not grammar.TOKEN.fullmatch(name) or "\r" in value:
+        value = value.strip(" \t")
+        name = _header(name) if len(name) < SHORT else _header.__wrapped__(name)
+        if not colon or not name or "\r" in value:
             problems.append(Malformed("A header line cannot be read"))
             continue
-        name = grammar.header_name(name)
         try:
             if name == "content-length":
                 stated = _whole(name, value, 2**31 - 1)
@@ -253,13 +276,10 @@ def _check(message: Message, problems: list[Malformed]) -> None:
     twice = (name for name in _ONCE if len(message.all(name)) > 1)
     problems += [Malformed(f"There is more than one {grammar.spelled(name)}") for name in twice]
     try:
-        via, *below = message.all("via") or [""]
-        if not via:
-            raise Malformed("There is no Via")
-        for hop in below:  # they go back as they came
-            Via.read(hop)
-        if Via.read(via).version != "2.0":
+        if message.via.version != "2.0":
             raise Malformed("Only SIP/2.0 is spoken here", 505)
+        for hop in message.headers["via"][1:]:  # they go back as they came
+            Via.read(hop)
         _ = message.from_, message.to
         if not message.call_id:
             raise Malformed("Call-ID is empty")

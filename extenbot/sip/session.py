@@ -408,7 +408,7 @@ class Session(Requesting):
 
     def _notified(self, request: Request, transaction: ServerTransaction) -> None:
         """RFC 6665 4.1.3."""
-        package = next(grammar.pieces(request.first("event") or "", ";")).lower()
+        package = grammar.pieces(request.first("event") or "", ";")[0].lower()
         if package == "refer":
             self._transfers.notified(request, lambda: transaction.answer(200))
         elif package == "message-summary":

@@ -72,7 +72,7 @@ class Uri(sip.URL):
             password if colon else None,
             port,
             scheme=scheme,
-            params=grammar.params(parameters),
+            params=grammar.params(parameters) if parameters else {},
             header_text=header_text,
         )
 
