@@ -155,11 +155,10 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "EXTENBOT_SIP_LISTEN": f"udp:{sip}:interface=127.0.0.1",
         "EXTENBOT_SIP_DIGEST": "MD5",  # SIPp before 3.7 knows no other
         "EXTENBOT_RTP_INTERFACE": "127.0.0.1",
-        "EXTENBOT_WEB_LISTEN": "[]",
+        "EXTENBOT_WEB_LISTEN": f"tcp:{free_port()}:interface=127.0.0.1",
         "EXTENBOT_LIMITS_CALLS": "2000",
         "EXTENBOT_LIMITS_CALLS_PER_BOT": "2000",
     }
-    environment["EXTENBOT_WEB_LISTEN"] = f"tcp:{free_port()}:interface=127.0.0.1"
     voice = subprocess.Popen(
         [*pinned(1), sys.executable, "-m", "extenbot.sandbox", "--script", str(folder / "bench.txt")],
         stdout=subprocess.PIPE,
@@ -188,7 +187,8 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         time.sleep(1.5)  # the running service sees the new bot within a second
         who = [(name(number), PASSWORD) for number in range(BOTS)]
         plan = [("REGISTER", REGISTERING, who, int(rate)) for rate in options.registers.split(",") if rate]
-        plan += [("call", CALLING, [(bot["username"], bot["password"])], int(rate)) for rate in options.calls.split(",") if rate]  # fmt: skip
+        caller = [(bot["username"], bot["password"])]
+        plan += [("call", CALLING, caller, int(rate)) for rate in options.calls.split(",") if rate]
         steps = []
         for number, (kind, scenario, users, rate) in enumerate(plan):
             spy = options.profile if number == len(plan) - 1 else None
@@ -225,9 +225,8 @@ def step(
     watch = None
     if spy is not None:
         form = "raw" if spy.suffix == ".txt" else "flamegraph"
-        watch = subprocess.Popen(
-            [str(BIN / "py-spy"), "record", "-p", str(service), "-o", str(spy), "-f", form, "-r", "200", "-d", str(int(seconds))],
-        )  # fmt: skip
+        limits = ["-f", form, "-r", "200", "-d", str(int(seconds))]
+        watch = subprocess.Popen([str(BIN / "py-spy"), "record", "-p", str(service), "-o", str(spy), *limits])
     sipp.wait()
     took = time.monotonic() - began
     used = sum(cpu(service)) - used
@@ -258,7 +257,7 @@ def step(
 
 def guard_cost() -> int:
     """Nanoseconds that the guard takes for a stranger's packet of 500 bytes."""
-    guard = Guard(Clock(), settings.Guard(messages=100_000, burst=1_000_000))  # type: ignore[arg-type]
+    guard = Guard(Clock(), settings.Guard(messages=100_000, burst=1_000_000))
     data = b"INVITE sip:x SIP/2.0\r\nUser-Agent: FPBX-16.0.40\r\n".ljust(500, b"x")
     return round(1e9 * timeit.timeit(lambda: guard.lets("192.0.2.1", data), number=100_000) / 100_000)
 

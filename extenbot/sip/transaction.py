@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from extenbot.errors import Malformed, Refused, Remote
@@ -24,7 +24,7 @@ from extenbot.sip import noninvite
 from extenbot.sip.headers import EXTENSIONS, REGISTERING, Via
 from extenbot.sip.invite import InviteClient, InviteClientCore, InviteServerCore, invite_client, invite_server
 from extenbot.sip.message import Request, Response, Unreadable, answer, give_tag, read, write
-from extenbot.sip.timers import Timers
+from extenbot.sip.timers import LONG, Timers
 
 PORT = 5060
 TLS_PORT = 5061
@@ -122,6 +122,7 @@ class _OtherTransaction(ServerTransaction):
     def __init__(self, request: Request, flow: Flow, tag: str, core: noninvite.ServerCore) -> None:
         super().__init__(request, flow, tag)
         self.machine = noninvite.server(core)
+        self.last = b""
 
     def repeated(self) -> None:
         self.machine.repeated()
@@ -133,6 +134,7 @@ class _OtherTransaction(ServerTransaction):
         if code < 200:
             self.machine.provisional(data)
         else:
+            self.last = self.last or data
             self.machine.final(data)
 
 
@@ -174,6 +176,9 @@ class Transactions:
         self._servers: dict[Hashable, ServerTransaction] = {}
         self._invites: dict[tuple[str, int, str], _InviteTransaction] = {}  # by Call-ID, CSeq and our tag
         self._origins: set[Hashable] = set()  # of the server transactions that are alive
+        self._answered: dict[Hashable, bytes] = {}  # what was said to requests that are over
+        self._leaving: deque[tuple[float, Hashable, str]] = deque()  # until when, of what, to whom
+        self._sweeping: IDelayedCall | None = None
         self._of_source: Counter[str] = Counter()  # server transactions by the address they are answered to
         self._clients: dict[Hashable, noninvite.Client] = {}
         self._calls: dict[str, ClientInvite] = {}  # by branch
@@ -359,6 +364,12 @@ class Transactions:
             invite.machine.stop()
         for transaction in list(self._servers.values()):
             transaction.stop()
+        self._answered.clear()
+        self._leaving.clear()
+        self._of_source.clear()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
 
     def _responded(self, response: Response, flow: Flow) -> None:
         """RFC 3261 17.1.3."""
@@ -392,7 +403,10 @@ class Transactions:
         if known := self._servers.get(key):
             known.repeated()
             return
-        if len(self._servers) >= MOST or self._of_source[flow.remote[0]] >= MOST_OF_ONE:
+        if said := self._answered.get(key):
+            self._transport.send(said, back)
+            return
+        if len(self._servers) + len(self._answered) >= MOST or self._of_source[flow.remote[0]] >= MOST_OF_ONE:
             self.counters["overload"] += 1
             self._transport.send(self._passing(request, 503, "", [("Retry-After", "5")]), back)
             return
@@ -413,6 +427,8 @@ class Transactions:
             self._refuse(transaction, 500)
         if transaction.answered and not transaction.vouched:
             transaction.stop()
+        elif isinstance(transaction, _OtherTransaction) and transaction.answered and back.transport == "UDP":
+            self._keep(key, transaction)
 
     def _serve(self, request: Request, transaction: ServerTransaction, invite: Hashable) -> None:
         if request.method == "CANCEL":
@@ -443,6 +459,33 @@ class Transactions:
         if self.on_refused:
             self.on_refused(transaction.flow, code, transaction.request)
 
+    def _keep(self, key: Hashable, transaction: _OtherTransaction) -> None:
+        """Of what was answered at once only the answer is kept until timer J (RFC 3261 17.2.2, Completed).
+
+        1,500 REGISTERs a second are 48,000 of these, so they are small, and one timer serves all.
+        """
+        source = transaction.flow.remote[0]
+        transaction.stop()
+        self._answered[key] = transaction.last
+        self._of_source[source] += 1
+        self._leaving.append((self._clock.seconds() + LONG, key, source))
+        if self._sweeping is None:
+            self._sweeping = self._clock.callLater(LONG, self._sweep)
+
+    def _sweep(self) -> None:
+        now, self._sweeping = self._clock.seconds(), None
+        while self._leaving and self._leaving[0][0] <= now:
+            _, key, source = self._leaving.popleft()
+            del self._answered[key]
+            self._less(source)
+        if self._leaving:
+            self._sweeping = self._clock.callLater(self._leaving[0][0] - now, self._sweep)
+
+    def _less(self, source: str) -> None:
+        self._of_source[source] -= 1
+        if not self._of_source[source]:
+            del self._of_source[source]
+
     def _passing(self, request: Request, code: int, words: str = "", headers: Sequence[tuple[str, str]] = ()) -> bytes:
         """An answer without a transaction. Its To tag is that of each answer to this request (RFC 3261 8.2.7)."""
         self._secret = self._secret or self._tokens.text(32).encode()
@@ -461,9 +504,7 @@ class Transactions:
             self._servers.pop(key, None)
             self._invites.pop(dialog, None)
             self._origins.discard(origin)
-            self._of_source[source] -= 1
-            if not self._of_source[source]:
-                del self._of_source[source]
+            self._less(source)
 
         def failed() -> None:
             self.counters["no-ack"] += 1

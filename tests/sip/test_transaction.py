@@ -221,6 +221,36 @@ class Layer(SynchronousTestCase):
         self.assertEqual(self.wire.take(), ["0.5 SIP/2.0 486 Busy Here", "1.5 SIP/2.0 486 Busy Here"])
         self.run_down()
 
+    def test_answered_at_once(self) -> None:
+        """Copies of a request that was answered at once get the same answer for 32 s; then it is a new one."""
+
+        class Known(User):
+            def requested(self, request: Request, transaction: ServerTransaction) -> None:
+                super().requested(request, transaction)
+                transaction.vouched = True
+                transaction.answer(200, headers=[("X-Count", str(len(self.got)))])
+                transaction.answer(500)
+
+        self.layer.user = user = Known()
+        for number in (1, 2):
+            self.assertEqual(self.received(request("OPTIONS", number)), ["0 SIP/2.0 200 OK"])
+            self.assertEqual(self.layer._servers, {})
+        [timer] = self.clock.getDelayedCalls()
+        self.clock.advance(31.999)
+        self.layer.received(request("OPTIONS"), FLOW)
+        [again] = self.wire.messages()
+        self.assertEqual((again.first("x-count"), len(user.got)), ("1", 2))
+        self.clock.advance(0.001)
+        self.assertEqual((timer.called, len(self.layer._of_source)), (1, 0))
+        self.layer.received(request("OPTIONS"), FLOW)
+        self.assertEqual(len(user.got), 3)
+        with patch.object(transaction, "MOST_OF_ONE", 1):
+            self.assertEqual(
+                self.received(request("OPTIONS", 9)), ["32 SIP/2.0 200 OK", "32 SIP/2.0 503 Service Unavailable"]
+            )
+        self.layer.stop()
+        self.assertEqual((self.clock.getDelayedCalls(), self.layer._answered, self.layer._of_source), ([], {}, {}))
+
     def test_one_source(self) -> None:
         """One source cannot fill the table: the next one is still served."""
         with patch.object(transaction, "MOST_OF_ONE", 3):
