@@ -241,7 +241,7 @@ class Layer(SynchronousTestCase):
         [again] = self.wire.messages()
         self.assertEqual((again.first("x-count"), len(user.got)), ("1", 2))
         self.clock.advance(0.001)
-        self.assertEqual((timer.called, len(self.layer._of_source)), (1, 0))
+        self.assertEqual((timer.active(), len(self.layer._of_source)), (False, 0))
         self.layer.received(request("OPTIONS"), FLOW)
         self.assertEqual(len(user.got), 3)
         with patch.object(transaction, "MOST_OF_ONE", 1):
