@@ -7,7 +7,10 @@ A source of RTP must have earned it, by one of these:
 * **authentic**: the stream is SRTP, and the packet could only be made by who has the key from the signalling;
 * **persistent**: only while their SDP names a host that cannot be seen from here (a private address, and the
   signalling comes from a public one): `PERSISTENT` packets of one stream in a row, and nothing from one of the others
-  since the media last moved. That is a phone behind another NAT than its PBX (direct media).
+  since the media last moved. That is a phone behind another NAT than its PBX (direct media);
+* **beside**: in the same network (IPv4 /24, IPv6 /64) as the SDP's or the signalling's host, with `PERSISTENT` packets
+  in a row as above. That is a PBX whose packets leave by another of its addresses, or its media servers. It is heard,
+  but what we send goes on to the address in the SDP.
 
 Everybody else is a stranger: not heard, not sent to, counted. By these rules a source becomes the latched one:
 
@@ -27,6 +30,7 @@ it has sent a report, comfort noise or a word.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from extenbot.interfaces import Address
 from extenbot.media.rtp import later
@@ -56,6 +60,16 @@ def _reach(host: str) -> int:
     if address.is_loopback:
         return 0
     return 1 if any(address in network for network in _PRIVATE) else 2
+
+
+@lru_cache(1024)
+def _network(host: str) -> tuple[int, bytes]:
+    """What the addresses of one site have in common, mostly; of no address the text itself."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return 0, host.encode()
+    return address.version, address.packed[: 3 if address.version == 4 else 8]
 
 
 class _Run:
@@ -139,7 +153,7 @@ class Latch:
         if earned and self.source is None and self._left is None:
             self._latch(source, persistent=False)
             return True
-        if not earned and not (self._hidden and (self.source is None or self._persistent)):
+        if not earned and not ((self.source is None or self._persistent) and (self._hidden or self._beside(source[0]))):
             return False
         length = self._runs[0 if earned else 1].add(source, ssrc, sequence, timestamp)
         free = self.source is None or now >= self.heard_at + QUIET
@@ -164,11 +178,20 @@ class Latch:
         return source == self._left and not self._left_persistent
 
     def _latch(self, source: Address, *, persistent: bool) -> None:
-        self.source = self.target = source
+        self.source = source
         self._persistent = persistent
         self._left = None
         self._runs = _Run(), _Run()
-        self._prove(source[0])
+        if not persistent or self._hidden:
+            self.target = source
+            self._prove(source[0])
+        elif self._signalled is not None and _network(source[0]) == _network(self._signalled[0]):
+            self._prove(self._signalled[0])
+
+    def _beside(self, host: str) -> bool:
+        network = _network(host)
+        named = self._signalled is not None and _network(self._signalled[0]) == network
+        return named or _network(self._signaller) == network
 
     def _aim(self, remote: Address | None) -> None:
         self._signalled = self.target = remote

@@ -74,6 +74,29 @@ class Each(SynchronousTestCase):
             for source, wanted in zip((moved, (remote[0], 7), (PBX, 62000), STRANGER), row, strict=True):
                 self.assertEqual(self.packets(remote, state, source), wanted, (state, source))
 
+    def test_beside(self) -> None:
+        """A PBX whose packets leave by another of its addresses is heard after a while, and gets nothing there."""
+        for remote, beside in ((SERVER, ("198.51.100.77", 9000)), (SERVER, ("203.0.113.99", 9000))):
+            latch, now = Latch(PBX, remote), 10.0
+            sender = Sender(latch, beside)
+            heard = [sender.say(now + 0.02 * count) for count in range(20)]
+            self.assertEqual(heard.index(True), PERSISTENT - 1)
+            self.assertEqual((latch.source, latch.target), (beside, remote))
+            self.assertEqual(latch.unproven, beside[0][:10] != remote[0][:10])
+            true = Sender(latch, remote, ssrc=2)
+            taken = [true.say(now + 0.5 + 0.02 * count) for count in range(5)]
+            self.assertEqual(taken.index(True), TAKE_OVER - 1)
+            self.assertEqual((latch.source, latch.target), (remote, remote))
+            self.assertFalse(sender.say(now + 1))
+
+    def test_beside_somebody_who_speaks(self) -> None:
+        """While the named host speaks nobody beside it is heard."""
+        latch = Latch(PBX, SERVER)
+        true, other = Sender(latch, SERVER), Sender(latch, ("198.51.100.77", 9000), ssrc=2)
+        for count in range(100):
+            self.assertTrue(true.say(10 + 0.02 * count))
+            self.assertFalse(other.say(10.01 + 0.02 * count))
+
     def test_public(self) -> None:
         """The SDP names a public media server: it and the PBX are heard, a stranger never."""
         self.check(

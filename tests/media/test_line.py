@@ -18,7 +18,7 @@ from extenbot.media.sdp import Agreed
 
 PBX: Address = ("192.0.2.1", 4000)
 NAT: Address = ("203.0.113.5", 61000)
-PHONE: Address = ("192.0.2.77", 7078)
+PHONE: Address = ("198.51.100.77", 7078)
 AGREED = Agreed("PCMU", 0, "audio/pcmu", 101, 20, PBX, ("192.0.2.1", 4001), "sendrecv", False)
 SILENT = b"\xff" * 160
 LOUD = b"\x11" * 160

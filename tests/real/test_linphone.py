@@ -18,13 +18,13 @@ class Linphone(SynchronousTestCase):
     def setUp(self) -> None:
         need("linphone", "apt-get install linphone-cli", shutil.which("linphonec") is not None)
 
-    def phone(self) -> Process:
+    def phone(self, *options: str) -> Process:
         """linphone without sound hardware, listening."""
         folder, port = new_folder(self), free_port(socket.SOCK_DGRAM, "::")
         (folder / ".local/share/linphone").mkdir(parents=True)
         (folder / "config").write_text(f"[sip]\nsip_port={port}\n")
         made = Process(
-            self, ["linphonec", "-c", str(folder / "config")], cwd=folder, env={**os.environ, "HOME": str(folder)}
+            self, ["linphonec", *options, "-c", str(folder / "config")], cwd=folder, env={**os.environ, "HOME": str(folder)}
         )
 
         def listens() -> bool | None:
@@ -47,17 +47,20 @@ class Linphone(SynchronousTestCase):
         self.say(phone, "status register")
         return "registered, identity=" in phone.output or None
 
+    def registered(self, phone: Process, service: Service, user: str, password: str) -> None:
+        server = f"127.0.0.1:{service.sip}"
+        self.say(phone, "soundcard use files")
+        self.say(phone, f"register sip:{user}@{server} sip:{server} {password}")
+        until("the registration", lambda: self.is_registered(phone))
+
     def call(self, digest: str) -> None:
         """Register and call where these algorithms are offered."""
         folder = scripts(new_folder(self) / "voices", tone='speed 4\non greet: tone 440 for 5 s "Hello."\n')
         service = Service(self, EXTENBOT_SIP_DIGEST=digest, EXTENBOT_SANDBOX_SCRIPTS=folder)
         user, password = service.bot("--model", "sandbox-tone")
         phone = self.phone()
-        server = f"127.0.0.1:{service.sip}"
-        self.say(phone, "soundcard use files")
-        self.say(phone, f"register sip:{user}@{server} sip:{server} {password}")
-        until("the registration", lambda: self.is_registered(phone))
-        self.say(phone, f"call sip:openai@{server}")
+        self.registered(phone, service, user, password)
+        self.say(phone, f"call sip:openai@127.0.0.1:{service.sip}")
         phone.wait_for("Media streams established with sip:openai")
         self.say(phone, "terminate")
         [record] = service.calls()

@@ -25,7 +25,7 @@ class Stranger(SynchronousTestCase):
         caller = Caller(self, service.sip, *service.bot("--model", "sandbox-talks"))
         place = caller.call()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-            stranger.bind(("127.0.0.66", 0))
+            stranger.bind(("127.0.9.66", 0))
             stranger.setblocking(False)
             sequence = 0
             for _ in range(50):
@@ -39,5 +39,5 @@ class Stranger(SynchronousTestCase):
         caller.hang_up()
         [record] = service.calls()
         [event] = [event for event in record["events"] if event["what"] == "media.ignored"]
-        self.assertEqual(event["fields"]["last_host"], "127.0.0.66")
+        self.assertEqual(event["fields"]["last_host"], "127.0.9.66")
         self.assertGreater(event["fields"]["packets"], 500)
