@@ -13,8 +13,9 @@ import struct
 import time
 from dataclasses import dataclass, field
 
+from extenbot.sip.bodies import SDP
 from extenbot.sip.digest import answer_challenge
-from extenbot.sip.message import Request, Response, read, write
+from extenbot.sip.message import Request, Response, answer, read, write
 
 FRAME = 0.02
 SO_TIMESTAMPNS = 35
@@ -145,14 +146,16 @@ class Load:
         self.sip.sendto(write(request), self.server)
 
     def _invite(self, phone: Phone, authorization: str) -> None:
+        self._request(phone, "INVITE", phone.cseq, authorization, self._sdp(phone))
+
+    def _sdp(self, phone: Phone) -> bytes:
         port = phone.audio.getsockname()[1]
         name = {0: "PCMU", 8: "PCMA"}[self.kind]
-        sdp = (
+        return (
             f"v=0\r\no=- 1 1 IN IP4 {self.host}\r\ns=-\r\nc=IN IP4 {self.host}\r\nt=0 0\r\n"
             f"m=audio {port} RTP/AVP {self.kind} 101\r\na=rtpmap:{self.kind} {name}/8000\r\n"
             "a=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n"
-        )
-        self._request(phone, "INVITE", phone.cseq, authorization, sdp.encode())
+        ).encode()
 
     # -- In --
 
@@ -165,10 +168,19 @@ class Load:
             message = read(data)
             if isinstance(message, Response):
                 self._answered(self.phones[int(message.call_id.partition("@")[0][4:])], message)
-            elif message.method != "ACK":  # a BYE of the service
-                phone = self.phones[int(message.call_id.partition("@")[0][4:])]
-                phone.failed = phone.failed or ("" if phone.byed else f"{message.method} from the service")
-                phone.over = True
+            elif message.method != "ACK":
+                self._asked(self.phones[int(message.call_id.partition("@")[0][4:])], message)
+
+    def _asked(self, phone: Phone, request: Request) -> None:
+        """A refresh of the session is agreed to (RFC 4028); a BYE of the service is no success."""
+        if request.method == "INVITE":
+            response = answer(request, 200, "", [("Contact", f"<sip:{self.user}@{self.here}>")], self._sdp(phone), SDP)
+        else:
+            response = answer(request, 200)
+        self.sip.sendto(write(response), self.server)
+        if request.method == "BYE":
+            phone.failed = phone.failed or ("" if phone.byed else "BYE from the service")
+            phone.over = True
 
     def _answered(self, phone: Phone, response: Response) -> None:
         code, method = response.code, response.cseq.method
