@@ -99,7 +99,8 @@ def broken(chance: random.Random, data: bytes) -> Iterator[bytes]:
 class Hostile(SynchronousTestCase):
     def setUp(self) -> None:
         voices = scripts(new_folder(self) / "voices", tone='on greet: tone 440 for 60 s "Hello."')
-        self.service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=voices)
+        # Without the guard, which would keep most of it from being read.
+        self.service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=voices, EXTENBOT_GUARD_ENABLED="false")
         self.caller = Caller(self, self.service.sip, *self.service.bot("--model", "sandbox-tone"))
         self.stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.stranger.bind(("127.0.0.41", 0))
@@ -153,3 +154,49 @@ class Hostile(SynchronousTestCase):
         self.caller.audio.wait_for_tone(440)
         self.caller.hang_up()
         self.good_call()
+
+
+@pytest.mark.real
+class Guarded(SynchronousTestCase):
+    """The service as it is set up: strangers are limited, guessers banned."""
+
+    def setUp(self) -> None:
+        voices = scripts(new_folder(self) / "voices", tone='on greet: tone 440 for 60 s "Hello."')
+        self.service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=voices)
+        self.place = ("127.0.0.1", self.service.sip)
+        self.caller = Caller(self, self.service.sip, *self.service.bot("--model", "sandbox-tone"))
+
+    def test_flood(self) -> None:
+        """A stranger's 5,000 requests are answered some hundred times; a call comes through all the same."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.bind(("127.0.0.44", 0))
+            for number in range(5000):
+                stranger.sendto(
+                    message(
+                        number, method="OPTIONS", via=f"SIP/2.0/UDP 127.0.0.44:{stranger.getsockname()[1]}"
+                    ).encode(),
+                    self.place,
+                )
+            self.caller.call()
+            self.caller.audio.wait_for_tone(440)
+            self.caller.hang_up()
+            stranger.setblocking(False)
+            answers = 0
+            try:
+                while stranger.recv(65535):
+                    answers += 1
+            except BlockingIOError:
+                pass
+        self.assertTrue(100 <= answers <= 400, answers)
+
+    def test_guessing(self) -> None:
+        """Ten wrong passwords ban the address, with a line in the log; who is registered elsewhere is not touched."""
+        user, _ = self.service.credentials()
+        self.assertEqual(self.caller.register().code, 200)
+        guesser = Caller(self, self.service.sip, user, "wrong", host="127.0.0.43")
+        self.assertEqual([guesser.register().code for _ in range(10)], [403] * 10)
+        self.service.wait_for(r"127\.0\.0\.43 is banned for 60 s: wrong passwords")
+        guesser.socket.settimeout(0.5)
+        guesser.send(guesser.request("OPTIONS"))
+        self.assertRaises(TimeoutError, guesser.socket.recv, 65535)
+        self.assertEqual(self.caller.register().code, 200)
