@@ -80,6 +80,8 @@ class Console(SynchronousTestCase):
         for secret in (password, "sk-secret-token", service.credentials()[1]):
             self.assertNotIn(secret, bots)
         self.assertIn(f"port={service.sip}", self.type(ssh, "settings"))
+        self.assertIn("(none)", self.type(ssh, "guard"))
+        self.assertIn("unsent", self.type(ssh, "counters"))
         caller.call()
         shown = re.search(rf"([0-9a-f]{{20}})  {user} → test  talking", self.type(ssh, "calls"))
         assert shown
