@@ -295,3 +295,39 @@ ringback_aufile none
     def recording(self, side: str = "dec") -> Path:
         """What it heard (dec) or said (enc), after the call."""
         return until(f"baresip's {side} recording", lambda: next(iter((self.folder / "rec").glob(f"*{side}*")), None))
+
+
+class Linphone(Process):
+    """linphone without sound hardware, told what to do on its standard input."""
+
+    def __init__(self, test: SynchronousTestCase, *options: str) -> None:
+        folder, port = new_folder(test), free_port(socket.SOCK_DGRAM, "::")
+        (folder / ".local/share/linphone").mkdir(parents=True)
+        (folder / "config").write_text(f"[sip]\nsip_port={port}\n")
+        command = ["linphonec", *options, "-c", str(folder / "config")]
+        super().__init__(test, command, cwd=folder, env={**os.environ, "HOME": str(folder)})
+        until("linphone's port", lambda: self._listens(port))
+        self.say("soundcard use files")
+
+    def _listens(self, port: int) -> bool | None:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("::", port))
+            except OSError:
+                return True
+        return None
+
+    def say(self, command: str) -> None:
+        """Give a command."""
+        assert self.process.stdin is not None
+        print(command, file=self.process.stdin, flush=True)
+
+    def register(self, user: str, server: str, password: str) -> None:
+        """Register there, `server` is HOST:PORT, and wait until that is done."""
+        self.say(f"register sip:{user}@{server} sip:{server} {password}")
+        until("the registration", self._is_registered)
+
+    def _is_registered(self) -> bool | None:
+        """It says so only when it is asked."""
+        self.say("status register")
+        return "registered, identity=" in self.output or None

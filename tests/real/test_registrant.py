@@ -17,7 +17,7 @@ from extenbot.sip.headers import Via, name_addr
 from extenbot.sip.message import Request
 from tests.need import need
 from tests.real.caller import Caller
-from tests.real.harness import BIN, Process, Service, free_port, new_folder, scripts, until
+from tests.real.harness import BIN, Linphone, Process, Service, free_port, new_folder, scripts, until
 
 HOST = "127.0.0.21"  # of the PBX
 CONFIG = """#!KAMAILIO
@@ -43,6 +43,7 @@ modparam("tls", "private_key", "{folder}/key.pem")
 modparam("tls", "certificate", "{folder}/chain.pem")
 modparam("tls", "tls_method", "TLSv1.2+")
 modparam("registrar", "max_expires", {longest})
+modparam("registrar", "gruu_enabled", 0)
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
     if (has_totag()) {{
@@ -91,7 +92,9 @@ class Registrant(SynchronousTestCase):
             EXTENBOT_SIP_KEEPALIVE="1",
             EXTENBOT_SIP_TRUST=str(self.folder / "authority.pem"),
             EXTENBOT_SANDBOX_SCRIPTS=scripts(
-                self.folder / "scripts", tone='speed 4\non greet: tone 440 for 5 s "Hello."\n'
+                self.folder / "scripts",
+                tone='speed 4\non greet: tone 440 for 5 s "Hello."\n',
+                joins='speed 4\non greet:\n    tone 440 for 1 s "I connect you."\n    call transfer_call\n',
             ),
         )
 
@@ -135,12 +138,12 @@ class Registrant(SynchronousTestCase):
             except OSError:
                 return False
 
-    def bot(self, password: str = "secret", transport: str = "udp", host: str = HOST) -> str:
+    def bot(self, password: str = "secret", transport: str = "udp", host: str = HOST, *more: str) -> str:
         """A bot with the extension 100 of the PBX; its id."""
         port = self.tls if transport == "tls" else self.port
         made = self.service.command(
             "bot", "add", "--name", "test", "--type", "registrant", "--username", "100", "--password", password,
-            "--domain", host, "--port", str(port), "--transport", transport, "--model", "sandbox-tone",
+            "--domain", host, "--port", str(port), "--transport", transport, "--model", "sandbox-tone", *more,
         )  # fmt: skip
         bot_id: str = made["id"]
         return bot_id
@@ -216,6 +219,27 @@ class Registrant(SynchronousTestCase):
         self.assertEqual(
             (via.transport, f"{via.params['received']}:{via.params['rport']}"), ("TLS", contact.split("@")[1])
         )
+
+    def test_attended_transfer(self) -> None:
+        """A caller is joined with a colleague who has taken the bot's own call, and the bot is in neither call."""
+        need("linphone", "apt-get install linphone-cli", shutil.which("linphonec") is not None)
+        self.longest = 600
+        self.pbx()
+        more = ("--transfer-mode", "attended", "--transfer-uri", f"sip:201@{HOST}")
+        bot_id = self.bot("secret", "udp", HOST, *more)
+        self.service.command("bot", "edit", bot_id, "--model", "sandbox-joins")
+        self.reaches(bot_id, "registered")
+        caller, colleague = Linphone(self), Linphone(self, "-a")
+        for phone, number in ((caller, "200"), (colleague, "201")):
+            phone.register(number, f"{HOST}:{self.port}", "secret")
+        caller.say(f"call sip:100@{HOST}:{self.port}")
+        colleague.wait_for("Media streams established with .*100@")  # the bot asks whether somebody is there
+        [record] = self.service.calls()
+        self.assertEqual(record["end_reason"], "transferred")
+        colleague.wait_for("Media streams established with .*200@")
+        colleague.wait_for("Call 1 with .* ended")
+        caller.say("terminate")
+        colleague.wait_for("Call 2 with .* ended")
 
     def test_wrong_certificate(self) -> None:
         """A PBX that cannot prove to be who the owner named is sent no login, and the owner reads why."""
