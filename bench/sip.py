@@ -208,8 +208,7 @@ def step(
     seconds: float, spy: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     """One run of SIPp at one rate."""
-    place = folder / f"{kind}-{rate}"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(prefix=f"{kind}-{rate}-", dir=folder))
     (place / "s.xml").write_text(f'<?xml version="1.0"?>\n<scenario name="bench">\n{scenario}</scenario>\n')
     rows = [f"{user};[authentication username={user} password={password}]" for user, password in users]
     (place / "u.csv").write_text("\n".join(["SEQUENTIAL", *rows, ""]))

@@ -75,8 +75,9 @@ FILES_BESIDES = 200
 REGISTRATIONS = 50
 #: seconds that callers and the last records get when the service stops
 STOP_TIMEOUT = 5.0
-#: Python's collector of cycles: what is there after the start is left alone, and a call more makes no full round
-COLLECT = (20_000, 20, 50)
+#: thresholds of Python's collector of cycles, which also leaves alone what is there after the start: a full round
+#: stops all audio for as long as it takes, so it comes after some 3,000 calls and not after a few
+COLLECT = (20_000, 5, 20)
 
 
 class SystemTokens:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from itertools import count, pairwise, product
 from textwrap import dedent
 from typing import Any, ClassVar
+from unittest.mock import Mock
+from weakref import ref
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -830,6 +833,20 @@ def reply(world: World, caller: Caller, status: str) -> None:
     lines = [f"SIP/2.0 {status}"]
     lines += [f"{name}: {request.first(name)}" for name in ("via", "from", "to", "call-id", "cseq")]
     world.deliver(("\r\n".join([*lines, "Content-Length: 0"]) + "\r\n\r\n").encode(), caller.address)
+
+
+class Forgotten(Case):
+    def test_nothing_of_it_stays(self) -> None:
+        """When a call is over its audio and conversation are let go, though its transaction lives on for 32 s."""
+        self.patch(Call, "log", Mock())  # that of the tests keeps who logged
+        world, caller = self.up()
+        kept: list[Any] = [ref(world.call._session), ref(world.call._line), ref(world.call._voice)]
+        caller.bye()
+        self.ended(world, "caller hung up")
+        world.run(0.1)
+        self.assertTrue(world.transactions._invites)
+        gc.collect()
+        self.assertEqual([each() for each in kept], [None, None, None])
 
 
 class Functions(Case):

@@ -63,7 +63,9 @@ class ServerTransaction(ABC):
         if response.code > 100:
             give_tag(response, self.tag)
         data = write(response)
-        self.answered = self.answered or response.code >= 200
+        if response.code >= 200:
+            self.answered = True
+            self.on_cancelled = None  # the transaction lives on for 32 s: not with the whole call
         self._say(response.code, data)
 
     def answer(
