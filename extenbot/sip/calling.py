@@ -23,13 +23,14 @@ from extenbot.interfaces import Flow
 from extenbot.sip import grammar
 from extenbot.sip.authorize import CHALLENGED, Authorizer
 from extenbot.sip.bodies import SDP
+from extenbot.sip.client import ClientInvite
 from extenbot.sip.dialog import Dialog
 from extenbot.sip.headers import ALLOW, EXTENSIONS, SUPPORTED, NameAddr, name_addr
 from extenbot.sip.lasting import LEAST
 from extenbot.sip.message import Request, Response, renumbered
 from extenbot.sip.session import Means, Session, State
 from extenbot.sip.timers import Timers
-from extenbot.sip.transaction import ClientInvite, ServerTransaction
+from extenbot.sip.transaction import ServerTransaction
 from extenbot.sip.uri import Uri, callee
 from extenbot.sip.way import Way
 

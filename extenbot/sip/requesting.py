@@ -10,9 +10,10 @@ from collections.abc import Callable
 from extenbot.errors import Malformed
 from extenbot.interfaces import Flow
 from extenbot.sip.authorize import CHALLENGED, MOST_TRIES, Authorizer, ask
+from extenbot.sip.client import ClientInvite
 from extenbot.sip.dialog import Dialog
 from extenbot.sip.message import Request, Response
-from extenbot.sip.transaction import ClientInvite, Transactions
+from extenbot.sip.transaction import Transactions
 from extenbot.sip.way import toward
 
 

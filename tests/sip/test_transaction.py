@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from extenbot.errors import Malformed, Refused
 from extenbot.interfaces import Dial, Flow
 from extenbot.sip import transaction
+from extenbot.sip.client import ClientInvite
 from extenbot.sip.message import Request, Response, answer, write
-from extenbot.sip.transaction import ClientInvite, ServerTransaction, Transactions
+from extenbot.sip.transaction import ServerTransaction, Transactions
 from tests.fakes import CountingTokens
 from tests.sip.wire import FLOW, OFFER, PBX, US, Recorder, request
 
