@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from automat import TypeMachineBuilder
@@ -31,6 +31,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from extenbot.ai import tools
+from extenbot.audio import Audio
 from extenbot.consultation import Consultation, Dial
 from extenbot.errors import BackendLost, Malformed, Misuse, Refused, ToolFailed
 from extenbot.interfaces import (
@@ -50,8 +51,6 @@ from extenbot.interfaces import (
     VoiceOrder,
 )
 from extenbot.journal import Caller, Journal, caller_of
-from extenbot.media import sdp
-from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
 from extenbot.sip.answering import Answering
 from extenbot.sip.bodies import offered
@@ -60,8 +59,6 @@ from extenbot.sip.session import Session
 from extenbot.sip.uri import Uri
 from extenbot.tasks import Tasks
 
-#: what we offer when the INVITE has no offer: the law every PBX knows, as the voice must know it before the answer
-OURS = sdp.Agreed("PCMU", 0, "audio/pcmu", sdp.EVENT_TYPE, 20, None, None, "sendrecv", False)
 #: the session's words for how a call ended, for people
 ENDED = {"caller": "caller hung up", "no-ack": "the answer was never acknowledged", "lost": "the PBX lost the call"}
 
@@ -159,11 +156,7 @@ class Call:
         self._leaving: ToolCall | None = None
         self._consultation: Consultation | None = None
         self._watch: IDelayedCall | None = None
-        self._version = 1
-        self._offer: sdp.Offer | None = None  # theirs; without it ours stands
-        self._agreed = OURS
-        self._described = b""  # our last description
-        self._secret = b""  # what our SRTP keys are made of
+        self._audio = Audio(around.clock, around.tokens, around.ports, around.pacer, self.journal, int(self.id[:8], 16))
         self._part: Callable[[], None] = _nothing  # takes leave of the other side
         self._call_id = ""
         self._inputs = _build(self)
@@ -180,11 +173,7 @@ class Call:
         self._session: Session = session
         self._call_id = session.call_id
         self._part = session.bye
-        body = offered(request)
-        self._secret = self._new_secret(session)
-        if body:
-            self._offer = sdp.read_offer(body)
-            self._agreed = sdp.agree(self._offer, secret=self._secret)
+        self._audio.begin(offered(request), session)
         came = {"registration": registration} if registration else {}
         self.journal.happened("invited", caller=self.caller, dialled=self.dialled, peer=peer, **came)
         with self._opening():
@@ -205,24 +194,17 @@ class Call:
             pass
         self._inputs.ordered()
 
-    def _new_secret(self, session: Session) -> bytes:
-        """Only where the signalling is encrypted may the audio be: its keys stand there (RFC 4568 7)."""
-        return self._around.tokens.bits(256).to_bytes(32) if session.flow.transport == "TLS" else b""
-
     @contextmanager
     def _opening(self) -> Iterator[None]:
         """Take a port pair and open the voice; both are given back when this or the body fails."""
-        order, around = self._order(), self._around
+        order = self._order()
         with ExitStack() as undo:
             undo.callback(self._inputs.failed)
-            self._host = host = self.peer.rpartition(":")[0].strip("[]")
-            self._line = Line(
-                around.clock, around.pacer, around.tokens, self._agreed, self._agreed.codec, host, _nothing, self._digit
-            )
-            self._port = around.ports.open(self._line, self._toward(self._agreed))
-            undo.callback(self._port.close)
+            self._audio.open(self.peer.rpartition(":")[0].strip("[]"), self._digit)
+            undo.callback(self._audio.close)
+            self._line = self._audio.line
             try:
-                self._voice = around.open_voice(order, self._line.playout, self, self.journal)
+                self._voice = self._around.open_voice(order, self._line.playout, self, self.journal)
             except BackendLost as error:
                 raise Refused(error.code, str(error), _excuse(error)) from error
             undo.callback(self._voice.finish)
@@ -234,7 +216,7 @@ class Call:
         return VoiceOrder(
             bot=self.bot,
             call_id=self.id,
-            format=self._agreed.format,
+            format=self._audio.agreed.format,
             caller=self.person.number,
             caller_name=self.person.name,
             dialled=self.dialled,
@@ -285,7 +267,7 @@ class Call:
         """Whom we called has taken the call."""
         self._session, self._call_id, self._part = session, session.call_id, session.bye
         session.listener = self
-        self._secret = self._new_secret(session)
+        self._audio.secure(session)
         self._line.signalled(session.flow.remote[0])
         self._inputs.connected(body)
 
@@ -298,15 +280,7 @@ class Call:
 
     def reoffered(self, body: bytes) -> bytes:
         """A re-INVITE or UPDATE: media moves, or the caller is put on hold. Returns our answer."""
-        if body:
-            self._take_offer(sdp.read_offer(body))
-        # Without an offer of theirs this is ours, and who is on hold may be taken off it (RFC 6337 5.3).
-        agreed = self._agreed if body else replace(self._agreed, direction="sendrecv")
-        if (same := self._description(agreed)) == self._described:  # RFC 4028 7.4
-            return same
-        self._version += 1
-        self._described = self._description(agreed)
-        return self._described
+        return self._audio.reoffered(body)
 
     def pressed(self, digit: str) -> None:
         """A key by INFO; those that come as RTP events are noted alike."""
@@ -320,21 +294,12 @@ class Call:
         if self.state not in ("talking", "transferring"):
             raise Refused(480, "The call to replace has not begun, or is ending")
         body = offered(session.request)
-        offer = sdp.read_offer(body) if body else None
-        secret = self._new_secret(session)
-        if offer:
-            sdp.agree(offer, self._agreed.codec, secret)
+        self._audio.check(body, session)
         self._session.replaced_by(session)
-        self._session, self._part, self._secret = session, session.bye, secret
-        self._line.signalled(session.flow.remote[0])
+        self._session, self._part = session, session.bye
         self.person = caller_of(session.request)
         self.journal.happened("replaced", caller=self.person.number, call=session.call_id)
-        if offer:
-            self._take_offer(offer)
-        self._offer = offer
-        self._version += 1
-        self._described = self._description(self._agreed if offer else replace(self._agreed, direction="sendrecv"))
-        session.answer(self._described)
+        session.answer(self._audio.change(body, session))
 
     def transferred(self, code: int, words: str, final: bool) -> None:
         self.journal.happened("transfer", code=code, words=words, final=final)
@@ -351,14 +316,13 @@ class Call:
 
     def _answer(self) -> None:
         """200 only when the voice has confirmed the formats; RTP starts with it, without waiting."""
-        self._described = self._description(self._agreed)
-        self._answering.answer(self._described)
+        self._answering.answer(self._audio.describe())
         self._begin()
 
     def _begin(self) -> None:
         self.answered_at = self._around.now()
-        self._line.start(self._port)
-        self.journal.happened("answered", codec=self._agreed.codec)
+        self._audio.start()
+        self.journal.happened("answered", codec=self._audio.agreed.codec)
         self._quiet_since = self._around.clock.seconds()
         self._watch = self._around.clock.callLater(1, self._listen)
         self.told("answered")
@@ -377,8 +341,7 @@ class Call:
     def _invite(self) -> None:
         """The voice is ready: now the other side may answer."""
         try:
-            self._described = self._description(self._agreed)
-            calling = self._dial(self.dialled, self._described, self)
+            calling = self._dial(self.dialled, self._audio.describe(), self)
         except (Malformed, Refused) as error:  # the registration went meanwhile
             self._inputs.ended(f"not called: {error}")
             return
@@ -390,13 +353,13 @@ class Call:
             self._voice.greet()
 
     def _greet(self, body: bytes) -> None:
-        if self._offer is not None or self._take_answer(body):
+        if not self._audio.ours or self._take_answer(body):
             self._voice.greet()
 
     def _take_answer(self, body: bytes) -> bool:
         """The offer was ours, the ACK brings the answer; one of no use ends the call (RFC 3261 13.2.1, 14.2)."""
         try:
-            self._move(sdp.read_answer(body, self._agreed.codec, self._secret))
+            self._audio.answered(body)
         except (Malformed, Refused) as error:
             self.journal.happened("answer.unusable", words=str(error))
             self._inputs.hang_up("the PBX answered our offer with nothing of use")
@@ -411,8 +374,7 @@ class Call:
         target = self.bot.transfer_uri
         try:
             if self.bot.transfer_mode == "attended":
-                address = self._port.address
-                self._consultation = Consultation(self._dial, target, address, self._join, self._unjoined)
+                self._consultation = Consultation(self._dial, target, self._audio.address, self._join, self._unjoined)
                 self._line.ring()
             else:
                 self._session.refer(target)
@@ -501,7 +463,7 @@ class Call:
             started=self.started,
             answered=self.answered_at,
             ended=self._ended,
-            codec=self._agreed.codec,
+            codec=self._audio.agreed.codec,
             end_reason=self.reason,
             packets_sent=statistics.packets_sent,
             packets_received=statistics.packets_received,
@@ -527,52 +489,15 @@ class Call:
         with ExitStack() as steps:  # last in, first out, each whatever becomes of the others
             steps.callback(self._tasks.stop)
             steps.callback(self._end_consultation)
-            steps.callback(self._port.close)
-            steps.callback(self._line.stop)
+            steps.callback(self._audio.close)
 
     # -- Our own --
-
-    def _description(self, agreed: sdp.Agreed) -> bytes:
-        session_id = int(self.id[:8], 16)
-        if self._offer is None:
-            first = agreed is OURS
-            return sdp.write_offer(self._port.address, session_id, self._version, None if first else agreed)
-        return sdp.write_answer(self._offer, agreed, self._port.address, session_id, self._version)
-
-    def _toward(self, agreed: sdp.Agreed) -> str:
-        """Whom our RTP address must suit: the host of the signalling, or the SDP's when that has another IP version."""
-        remote = agreed.remote
-        return remote[0] if remote is not None and (":" in remote[0]) != (":" in self._host) else self._host
-
-    def _take_offer(self, offer: sdp.Offer) -> None:
-        """`Refused` 488 when it is of no use; then nothing has changed."""
-        agreed = sdp.agree(offer, self._agreed.codec, self._secret)
-        toward = self._toward(agreed)
-        if agreed.remote is not None and (":" in toward) != (":" in self._port.address[0]):
-            agreed = self._change_port(offer, toward)
-        self._move(agreed)
-        self._offer = offer
-
-    def _change_port(self, offer: sdp.Offer, toward: str) -> sdp.Agreed:
-        """The media goes over to the other IP version; with our address our SRTP key must change (RFC 4568 7.1.4)."""
-        port = self._around.ports.open(self._line, toward)
-        if self._secret:
-            self._secret = self._around.tokens.bits(256).to_bytes(32)
-        before, self._port = self._port, port
-        self._line.use(port)
-        before.close()
-        return sdp.agree(offer, self._agreed.codec, self._secret)
-
-    def _move(self, agreed: sdp.Agreed) -> None:
-        self._agreed = agreed
-        self._line.move(agreed)
-        self.journal.happened("media.moved", direction=agreed.direction)
 
     def _listen(self) -> None:
         """Every second: is anybody there? While the caller holds, mutes or is being transferred we do not ask."""
         now = self._around.clock.seconds()
         last = self._line.last_received
-        if self._agreed.direction != "sendrecv" or self._leaving is not None:
+        if self._audio.agreed.direction != "sendrecv" or self._leaving is not None:
             self._quiet_since = now
         elif last is not None and last > self._quiet_since:
             self._quiet_since = last

@@ -13,14 +13,14 @@ ROOT = Path(__file__).parent.parent / "extenbot"
 ROWS = (
     {"errors", "interfaces", "settings", "tasks", "networks"},
     {"sip", "media", "ai"},
-    {"switch", "call", "consultation", "journal"},
+    {"switch", "call", "audio", "consultation", "journal"},
     {"net", "store", "web", "sandbox"},
     {"plugins"},
     {"service", "console", "control", "cli"},
     {"tap"},
 )
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-PURE = {"sip", "media", "ai", "switch", "call", "consultation", "journal"}
+PURE = {"sip", "media", "ai", "switch", "call", "audio", "consultation", "journal"}
 IMPURE = {"socket", "ssl", "threading", "time", "random", "secrets", "os", "pathlib", "subprocess", "select"}
 
 
