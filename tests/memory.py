@@ -518,6 +518,7 @@ class Caller:
         self.packets: list[tuple[float, rtp.Packet]] = []
         self.caller = "100"
         self.own_tag = "pbx"
+        self.parameters = ""  # of its Contact
         self.tag = ""  # of the service, in the dialog
         self.target = ""  # its Contact there
         self._authorization = ""
@@ -595,7 +596,7 @@ class Caller:
             f"To: {to or f'<{self.uri}>'}{f';tag={tag}' if tag else ''}\r\n"
             f"Call-ID: {self.call_id}\r\n"
             f"CSeq: {self._number} {method}\r\n"
-            f"Contact: <sip:pbx@{self.address[0]}:{self.address[1]}>\r\n"
+            f"Contact: <sip:pbx@{self.address[0]}:{self.address[1]}{self.parameters}>\r\n"
             f"{authorization}{headers}{kind}"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body

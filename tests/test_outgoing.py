@@ -149,6 +149,20 @@ class Outgoing(Case):
         world.registrants.stop()
         world.run(5)
 
+    def test_parameters_of_the_contact(self) -> None:
+        """Asterisk tells by a parameter of its Contact which trunk a call belongs to: it comes back with any number."""
+        world, phone = self.begin()
+        phone.parameters, phone._authorization = ";transport=udp;line=xvbqtdb", ""
+        phone.register()
+        world.run(0.1)
+        invite = self.place(world, "0049 (30) 123456")
+        self.assertEqual(str(invite.uri), "sip:004930123456@192.0.2.10:5060;transport=udp;line=xvbqtdb")
+        invite = self.place(world, "sip:anna@pbx.example")
+        self.assertEqual(str(invite.uri), "sip:anna@pbx.example")
+        for call in world.switch.calls:
+            call.hang_up("the end of the test")
+        world.run(40)
+
     def test_not_taken(self) -> None:
         """A busy extension ends the call with the PBX's words; nobody was ever spoken to."""
         world, phone = self.begin()
