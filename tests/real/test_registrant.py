@@ -17,7 +17,8 @@ from extenbot.sip.headers import Via, name_addr
 from extenbot.sip.message import Request
 from tests.need import need
 from tests.real.caller import Caller
-from tests.real.harness import BIN, Linphone, Process, Service, free_port, new_folder, scripts, until
+from tests.real.harness import BIN, Baresip, Linphone, Process, Service, free_port, new_folder, scripts, until
+from tests.real.test_transfer import silence
 
 HOST = "127.0.0.21"  # of the PBX
 CONFIG = """#!KAMAILIO
@@ -47,6 +48,7 @@ modparam("registrar", "gruu_enabled", 0)
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
     if (has_totag()) {{
+        xlog("L_WARN", "within a call: $rm from $si\\n");
         if (loose_route()) {{ t_relay(); }}
         else if (is_method("ACK")) {{ if (t_check_trans()) t_relay(); }}
         else {{ sl_send_reply("404", "Not Here"); }}
@@ -219,6 +221,28 @@ class Registrant(SynchronousTestCase):
         self.assertEqual(
             (via.transport, f"{via.params['received']}:{via.params['rport']}"), ("TLS", contact.split("@")[1])
         )
+
+    def test_phone_of_the_pbx(self) -> None:
+        """A real phone (baresip) of the PBX calls the bot, holds, resumes and hangs up, through the PBX."""
+        need("baresip", "apt-get install baresip-core", shutil.which("baresip") is not None)
+        self.longest = 600
+        pbx = self.pbx()
+        self.reaches(self.bot(), "registered")
+        account = f"<sip:200@{HOST}:{self.port};transport=udp>;auth_user=200;auth_pass=secret;regint=60"
+        phone = Baresip(self, account, silence(self.folder), host="127.0.0.22")
+        phone.process.wait_for("registered successfully")
+        phone.do("dial", f"sip:100@{HOST}:{self.port}")
+        phone.wait_for("CALL_ESTABLISHED")
+        phone.process.wait_for(r"audio=[1-9]\d*/[1-9]")  # both ways
+        for count, command in enumerate(("hold", "resume"), 1):
+            phone.do(command)
+            pbx.wait_for(rf"(?s)(INVITE from 127.0.0.22.*?within a call: ACK from 127.0.0.22.*?){{{count}}}")
+        phone.do("hangup")
+        [record] = self.service.calls()
+        self.assertEqual((record["end_reason"], record["caller"]), ("caller hung up", "200"))
+        moves = [event["fields"]["direction"] for event in record["events"] if event["what"] == "media.moved"]
+        self.assertEqual(moves[-1], "sendrecv")
+        self.assertIn("recvonly", moves)
 
     def test_attended_transfer(self) -> None:
         """A caller is joined with a colleague who has taken the bot's own call, and the bot is in neither call."""
