@@ -10,7 +10,7 @@ moment; `Call.TABLE` is the whole of it:
     preparing    we are to call somebody: first of all the voice session opens
     calling      our INVITE is out
     talking      the conversation
-    transferring REFER is out, we watch what becomes of it; a failure returns to talking
+    transferring REFER is out, or before it the call to whom it goes (`consultation`); a failure returns to talking
     closing      everything the caller could notice is over; the voice may still bring a transcript
     over         the one record is written, nothing is left
 
