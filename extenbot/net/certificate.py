@@ -128,6 +128,8 @@ class Authorities:
 class _Proof:
     """As `optionsForClientTLS`, but it can say what is wrong, and knows certificates without a subjectAltName."""
 
+    log = Logger()
+
     def __init__(self, context: SSL.Context, name: str, failed: Callable[[str], None]) -> None:
         self._context = context
         self._name = name
@@ -151,6 +153,7 @@ class _Proof:
             if good and not depth:
                 words = self._mismatch(shown.to_cryptography())
         except Exception:  # noqa: BLE001 - whatever a stranger's certificate holds
+            self.log.failure("A certificate that {name} shows cannot be read", name=self._name)
             words = "cannot be read"
         if words:
             self._failed(f"its certificate {words}")
