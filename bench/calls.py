@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import resource
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.caller import Load
-from tests.real.harness import BIN, free_port
+from bench.running import running
 
 TICKS = os.sysconf("SC_CLK_TCK")
 #: the bot speaks without a pause, each sentence sent four times faster than it plays, as real services do
@@ -77,62 +76,23 @@ def main() -> None:
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Start the processes, make the calls, stop the processes."""
-    (folder / "bench.txt").write_text(SCRIPT)
-    port = free_port()
-    sip = free_port(socket.SOCK_DGRAM)
-    environment = {
-        **os.environ,
-        "EXTENBOT_DATA": str(folder / "var"),
-        "EXTENBOT_DOMAIN": "127.0.0.1",
-        "EXTENBOT_SIP_LISTEN": f"udp:{sip}:interface=127.0.0.1",
-        "EXTENBOT_RTP_INTERFACE": "127.0.0.1",
-        "EXTENBOT_WEB_LISTEN": f"tcp:{port}:interface=127.0.0.1",
-        "EXTENBOT_LIMITS_CALLS": str(options.calls + 10),
-        "EXTENBOT_LIMITS_CALLS_PER_BOT": str(options.calls + 10),
-    }
-    voice = subprocess.Popen(
-        [sys.executable, "-m", "extenbot.sandbox", "--script", str(folder / "bench.txt")],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
     extra = ["--profile", "profile.txt", "--profiler", "cprofile", "--savestats"] if options.profile else []
-    with (folder / "log").open("w") as log:
-        service = subprocess.Popen(
-            [str(BIN / "twistd"), *extra, "-n", "--pidfile=", "extenbot"],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            assert voice.stdout is not None
-            url = voice.stdout.readline().strip()
-            while "extenbot is running" not in (folder / "log").read_text():
-                if service.poll() is not None:
-                    raise SystemExit((folder / "log").read_text())
-                time.sleep(0.1)
-            made = subprocess.run(
-                [str(BIN / "extenbot"), "bot", "add", "--name", "bench", "--ai-url", url, "--model", "bench", "--json"],
-                cwd=folder, env=environment, check=True, capture_output=True, text=True,
-            )  # fmt: skip
-            bot = json.loads(made.stdout)
-            time.sleep(1.5)  # the running service sees the new bot within a second
-            kind, silence = (0, b"\xff" * 160) if options.codec == "PCMU" else (8, b"\xd5" * 160)
-            load = Load(
-                ("127.0.0.1", sip), bot["username"], bot["password"], options.calls, options.seconds, options.rate,
-                payload=silence, kind=kind,
-            )  # fmt: skip
-            return observe(load, service.pid, voice.pid, options)
-        finally:
-            for process in (service, voice):
-                process.terminate()
-                process.wait(30)
-            if options.profile:
-                show = "import pstats; pstats.Stats('profile.txt').sort_stats('tottime').print_stats(45)"
-                report = subprocess.run(
-                    [sys.executable, "-c", show], cwd=folder, capture_output=True, text=True, check=True
-                )
-                print(report.stdout)
+    most = str(options.calls + 10)
+    with running(
+        folder, SCRIPT, options=extra, EXTENBOT_LIMITS_CALLS=most, EXTENBOT_LIMITS_CALLS_PER_BOT=most
+    ) as started:
+        kind, silence = (0, b"\xff" * 160) if options.codec == "PCMU" else (8, b"\xd5" * 160)
+        bot = started.bot
+        load = Load(
+            ("127.0.0.1", started.sip), bot["username"], bot["password"], options.calls, options.seconds, options.rate,
+            payload=silence, kind=kind,
+        )  # fmt: skip
+        figures = observe(load, started.service, started.voice, options)
+    if options.profile:
+        show = "import pstats; pstats.Stats('profile.txt').sort_stats('tottime').print_stats(45)"
+        report = subprocess.run([sys.executable, "-c", show], cwd=folder, capture_output=True, text=True, check=True)
+        print(report.stdout)
+    return figures
 
 
 def observe(load: Load, service: int, voice: int, options: argparse.Namespace) -> dict[str, Any]:

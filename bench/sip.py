@@ -38,6 +38,7 @@ from twisted.internet.task import Clock
 
 from bench.calls import cpu, memory, percentile
 from bench.registrar import PASSWORD, fill, name
+from bench.running import running
 from extenbot import settings
 from extenbot.sip.guard import Guard
 from tests.real.harness import BIN, free_port
@@ -146,60 +147,25 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Start the processes, take the steps, stop the processes."""
     (folder / "var").mkdir()
     fill(folder / "var", BOTS, 0)
-    (folder / "bench.txt").write_text('on greet: tone 440 for 5 s "Hello."\n')
-    sip = free_port(socket.SOCK_DGRAM)
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("EXTENBOT_")},
-        "EXTENBOT_DATA": str(folder / "var"),
-        "EXTENBOT_DOMAIN": "127.0.0.1",
-        "EXTENBOT_SIP_LISTEN": f"udp:{sip}:interface=127.0.0.1",
-        "EXTENBOT_SIP_DIGEST": "MD5",  # SIPp before 3.7 knows no other
-        "EXTENBOT_RTP_INTERFACE": "127.0.0.1",
-        "EXTENBOT_WEB_LISTEN": f"tcp:{free_port()}:interface=127.0.0.1",
-        "EXTENBOT_LIMITS_CALLS": "2000",
-        "EXTENBOT_LIMITS_CALLS_PER_BOT": "2000",
-    }
-    voice = subprocess.Popen(
-        [*pinned(1), sys.executable, "-m", "extenbot.sandbox", "--script", str(folder / "bench.txt")],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with (folder / "log").open("w") as log:
-        service = subprocess.Popen(
-            [*pinned(0), str(BIN / "twistd"), "-n", "--pidfile=", "extenbot"],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        assert voice.stdout is not None
-        url = voice.stdout.readline().strip()
-        while "extenbot is running" not in (folder / "log").read_text():
-            if service.poll() is not None:
-                raise SystemExit((folder / "log").read_text())
-            time.sleep(0.1)
-        made = subprocess.run(
-            [str(BIN / "extenbot"), "bot", "add", "--name", "bench", "--ai-url", url, "--model", "bench", "--json"],
-            cwd=folder, env=environment, check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        bot = json.loads(made.stdout)
-        time.sleep(1.5)  # the running service sees the new bot within a second
+    with running(
+        folder,
+        'on greet: tone 440 for 5 s "Hello."\n',
+        before=pinned(0),
+        before_voice=pinned(1),
+        EXTENBOT_SIP_DIGEST="MD5",  # SIPp before 3.7 knows no other
+        EXTENBOT_LIMITS_CALLS="2000",
+        EXTENBOT_LIMITS_CALLS_PER_BOT="2000",
+    ) as started:
         who = [(name(number), PASSWORD) for number in range(BOTS)]
         plan = [("REGISTER", REGISTERING, who, int(rate)) for rate in options.registers.split(",") if rate]
-        caller = [(bot["username"], bot["password"])]
+        caller = [(started.bot["username"], started.bot["password"])]
         plan += [("call", CALLING, caller, int(rate)) for rate in options.calls.split(",") if rate]
         steps = []
         for number, (kind, scenario, users, rate) in enumerate(plan):
             spy = options.profile if number == len(plan) - 1 else None
-            steps.append(step(folder, sip, service.pid, kind, scenario, users, rate, options.seconds, spy))
-    finally:
-        for process in (service, voice):
-            process.terminate()
-            process.wait(30)
-        log_text = (folder / "log").read_text()
-        if "Traceback" in log_text or "Unhandled" in log_text:
-            print(log_text[-5000:], file=sys.stderr)
+            steps.append(step(folder, started.sip, started.service, kind, scenario, users, rate, options.seconds, spy))
+    if started.faults:
+        print(started.faults, file=sys.stderr)
     return {"steps": steps, "guard ns": guard_cost()}
 
 

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.caller import Load
 from bench.calls import SCRIPT, memory, percentile
+from bench.running import running
 from extenbot.sip.digest import answer_challenge, strongest
 from extenbot.sip.message import Response, read
-from tests.real.harness import BIN, free_port
 from tests.real.test_hostile import faults, noise
 
 REST = 45.0  # seconds after the last call: 32 for a lost ACK or BYE, and some for ports that rest
@@ -137,58 +135,17 @@ def main() -> None:
 
 def soak(folder: Path, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Start the processes, let them run, stop them; the figures, and what is not as it should be."""
-    (folder / "bench.txt").write_text(SCRIPT)
-    sip = free_port(socket.SOCK_DGRAM)
-    environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("EXTENBOT_")},
-        "EXTENBOT_DATA": str(folder / "var"),
-        "EXTENBOT_DOMAIN": "127.0.0.1",
-        "EXTENBOT_SIP_LISTEN": f"udp:{sip}:interface=127.0.0.1",
-        "EXTENBOT_RTP_INTERFACE": "127.0.0.1",
-        "EXTENBOT_WEB_LISTEN": f"tcp:{free_port()}:interface=127.0.0.1",
-        "EXTENBOT_SIP_SESSION_EXPIRES": "90",  # refreshed many times in the run
-    }
-    voice = subprocess.Popen(
-        [sys.executable, "-m", "extenbot.sandbox", "--script", str(folder / "bench.txt")],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with (folder / "log").open("w") as log:
-        service = subprocess.Popen(
-            [str(BIN / "twistd"), "-n", "--pidfile=", "extenbot"], cwd=folder, env=environment, stdout=log, stderr=log
-        )
-    try:
-        assert voice.stdout is not None
-        url = voice.stdout.readline().strip()
-        while "extenbot is running" not in (folder / "log").read_text():
-            if service.poll() is not None:
-                raise SystemExit((folder / "log").read_text())
-            time.sleep(0.1)
-
-        def command(*words: str) -> Any:
-            done = subprocess.run(
-                [str(BIN / "extenbot"), *words, "--json"],
-                cwd=folder, env=environment, check=True, capture_output=True, text=True,
-            )  # fmt: skip
-            return json.loads(done.stdout)
-
-        bot = command("bot", "add", "--name", "bench", "--ai-url", url, "--model", "bench")
-        time.sleep(1.5)  # the running service sees the new bot within a second
-        figures, problems = run(("127.0.0.1", sip), bot, service.pid, options)
-        records = command("call", "list", "--limit", "100000")
+    with running(folder, SCRIPT, EXTENBOT_SIP_SESSION_EXPIRES="90") as started:  # refreshed many times in the run
+        figures, problems = run(("127.0.0.1", started.sip), started.bot, started.service, options)
+        records = started.command("call", "list", "--limit", "100000")
         figures["records"] = len(records)
         figures["ended"] = {
             why: [r["end_reason"] for r in records].count(why) for why in {r["end_reason"] for r in records}
         }
         if len(records) != figures["calls"]:
             problems.append(f"{figures['calls']} calls left {len(records)} records")
-    finally:
-        for process in (service, voice):
-            process.terminate()
-            process.wait(30)
-    log_text = (folder / "log").read_text()
-    if "Traceback" in log_text or "Unhandled" in log_text:
-        problems.append("the log has a traceback:\n" + log_text[-3000:])
+    if started.faults:
+        problems.append("the log has a traceback:\n" + started.faults)
     return figures, problems
 
 
