@@ -220,6 +220,7 @@ class Call:
             caller=self.person.number,
             caller_name=self.person.name,
             dialled=self.dialled,
+            welcome=self.bot.welcome,
             tools=(
                 *(tools.tool(function) for function in self.bot.functions),
                 tools.END_CALL,
@@ -232,6 +233,9 @@ class Call:
 
     def opened(self) -> None:
         self._inputs.opened()
+
+    def prepared(self) -> None:
+        """To be."""
 
     def asked(self, tool: ToolCall) -> None:
         self._inputs.asked(tool)

@@ -164,6 +164,12 @@ class Playout(Protocol):
     on_drained: Callable[[], None] | None
     """Called once each time the last waiting byte has left."""
 
+    on_began: Callable[[str], None] | None
+    """Called with the name of an item when its first frame goes on the wire."""
+
+    held: bool
+    """While this is set nothing leaves; what waits stays, and more may be added."""
+
     @property
     def empty(self) -> bool: ...
 
@@ -230,6 +236,57 @@ class Function:
     template: str = ""  # the body to post, JSON with placeholders; empty: the default body
 
 
+class Destination(NamedTuple):
+    """Somebody callers can be transferred to."""
+
+    name: str  # for the model: letters, digits, _ and -
+    uris: str  # one or more numbers, SIP or tel URIs separated by blanks: tried in this order
+    when: str = ""  # a sentence: when to send callers there
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a bot converses, what it does in trouble and what it may cost; stored as JSON without what is the default."""
+
+    # Turns
+    turn_detection: str = "server_vad"  # or "semantic_vad"
+    vad_threshold: float = 0.5  # of server_vad: 0 to 1
+    vad_padding: int = 300  # of server_vad: ms of audio before the speech that belong to it
+    vad_silence: int = 500  # of server_vad: ms after which a turn is over
+    vad_eagerness: str = "auto"  # of semantic_vad: low, medium, high, auto
+    barge_in: str = "immediate"  # "confirmed": by 300 ms of speech or a word; "off": the bot speaks on
+    greeting_interruptible: bool = True
+    echo_gate: bool = True  # the bot's own words, heard again from a speaker phone, do not reach the model
+    # The voice service
+    dialect: str = ""  # a name of `ai.dialects`; empty: known by the address and the model
+    noise_reduction: str = ""  # "near_field", "far_field"
+    transcription_model: str = ""
+    transcription_language: str = ""
+    speed: float = 1.0
+    reasoning: str = ""  # minimal, low, medium, high, xhigh
+    parallel_tools: str = ""  # "yes", "no"; empty: as the service does
+    max_output_tokens: int = 0  # 0: no bound
+    extra: str = ""  # a JSON object that is merged into the session settings
+    response_timeout: float = 8.0  # seconds without anything from the model, where something is due
+    # Keys, silence and length
+    dtmf_inband: bool = False  # listen for tones when the phone does not signal keys otherwise
+    silence: int = 15  # seconds after which a silent caller is asked; twice, then politely left; 0: never
+    longest: int = 120  # minutes of a call; 0: no bound
+    # Exact sentences, spoken from stored audio
+    greeting_exact: bool = False  # the welcome message is played as it was recorded or once synthesised
+    # When the voice fails
+    refusal: str = ""  # before the answer: "503", "480" or "302"; empty: by the cause
+    refusal_uri: str = ""  # where a 302 sends the caller
+    failure_sentence: str = ""  # after the answer: what is said
+    failure_uri: str = ""  # and where the caller is sent; empty: hang up
+    # Money, in USD; 0: no cap
+    cap_call: float = 0.0
+    cap_day: float = 0.0  # of this bot
+    # Recording
+    record: bool = False
+    record_notice: str = ""  # what callers are told before the greeting
+
+
 @dataclass(frozen=True, slots=True)
 class Bot:
     """A bot as the signalling path needs it, secrets in clear, held in memory only."""
@@ -260,6 +317,9 @@ class Bot:
     allowed: str = ""  # more addresses that may call, networks separated by blanks
     # Of a registrar only:
     trusted: str = ""  # who may call without a digest, networks separated by blanks
+    # Of both:
+    destinations: tuple[Destination, ...] = ()  # beside `transfer_uri`, which has no name
+    manner: Manner = Manner()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +332,8 @@ class VoiceOrder:
     caller: str = ""
     caller_name: str = ""
     dialled: str = ""
+    welcome: str = ""  # what is said first; empty: a short greeting of the model's own
+    greeting: bytes = b""  # `welcome` as G.711 in `format`, to be played instead of asking the model for it
     tools: tuple[Json, ...] = ()  # Realtime function tools: {"type": "function", "name": …}
     terminal: frozenset[str] = frozenset()  # names of tools that end or leave the conversation
 
@@ -279,14 +341,32 @@ class VoiceOrder:
 class Voice(Protocol):
     """An open (or opening) conversation with a voice model, as the call sees it."""
 
+    def prepare(self) -> None:
+        """The caller will hear us soon: ask for the greeting, which waits in the playout until `greet`.
+
+        `VoiceListener.prepared` follows when its first audio is there; it may never come.
+        """
+
     def greet(self) -> None:
-        """The caller hears us now: say the welcome message."""
+        """The caller hears us now: let the greeting out, asking for it if nobody has."""
 
     def heard(self, audio: bytes) -> None:
         """20 ms of the caller's audio, gaps already filled with silence. On the hot path."""
 
     def answered(self, call_id: str, output: str, *, speak: bool = True) -> None:
         """Tell the model what became of a tool call; unknown or late ids are ignored."""
+
+    def told(self, text: str, *, by_caller: bool = False, speak: bool = True) -> None:
+        """A message for the model that is not speech: keys that the caller pressed (`by_caller`), or a word of ours.
+
+        With `speak` it answers, as soon as nobody else speaks.
+        """
+
+    def loud(self, on: bool) -> None:
+        """The caller has become loud at the line, or quiet again; no more than a hint that they may be speaking.
+
+        While the bot speaks it pauses at once, and goes on where it was unless the service confirms a turn.
+        """
 
     def finish(self) -> None:
         """The call is over: wait at most 2 s for outstanding transcripts, close, then `VoiceListener.finished`."""
@@ -299,12 +379,23 @@ class Voice(Protocol):
     def usage(self) -> Json:
         """Sums over the session: input_tokens, output_tokens, input_text, input_audio, cached, …"""
 
+    @property
+    def cost(self) -> float:
+        """What all of it has cost so far, USD by the price table; what has no price there counts nothing."""
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when (the clock's seconds) nobody speaks and nothing is due; None while that is not so."""
+
 
 class VoiceListener(Protocol):
     """What a voice tells its call. `lost` or `finished` comes last, exactly once."""
 
     def opened(self) -> None:
         """The session has confirmed our formats: the call may be answered."""
+
+    def prepared(self) -> None:
+        """The first audio of the greeting that `Voice.prepare` asked for is there."""
 
     def asked(self, tool: ToolCall) -> None:
         """Run this function; the result comes back by `Voice.answered`."""
@@ -313,7 +404,7 @@ class VoiceListener(Protocol):
         """A terminal tool, and all that was to be said before it has been heard (or 5 s have passed)."""
 
     def lost(self, why: BackendLost) -> None:
-        """Refused before `opened`, or gone after it."""
+        """Refused before `opened`, or gone after it and not to be had again."""
 
     def finished(self) -> None:
         """`finish` is done; nothing more will come."""
@@ -349,6 +440,19 @@ class Connect(Protocol):
     def __call__(self, url: str, headers: Mapping[str, str], listener: LinkListener, timeout: float) -> Link: ...
 
 
+class Prices(Protocol):
+    """What a voice service takes, USD; None for a model that has no price here (`ai.pricing`)."""
+
+    def response(self, model: str, counts: Json) -> float | None:
+        """One response; `counts` as `ai.usage.of_response` gives them."""
+
+    def transcription(self, model: str, usage: Json, seconds: float) -> float | None:
+        """One utterance of `seconds`; `usage` as the service says, by tokens or by duration."""
+
+    def minute(self, model: str) -> float | None:
+        """One minute of a session, of models that are billed by time."""
+
+
 @dataclass(frozen=True, slots=True)
 class VoiceSurroundings:
     """What a back end may use to serve one call."""
@@ -362,6 +466,8 @@ class VoiceSurroundings:
     url: str  # [ai] url
     sandbox_url: str  # where the local voice listens
     open_timeout: float  # seconds
+    prices: Prices
+    now: Callable[[], float]  # unix seconds: sessions say when they expire
 
 
 class IVoiceBackend(Interface):
@@ -472,6 +578,61 @@ class CallRecord:
     usage: Json = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     outgoing: bool = False  # the bot called `dialled`; else `caller` called the bot
+    cost: float = 0.0  # USD
+    trouble: str = ""  # what was wrong with the voice, in words for the bot's owner
+    recorded: bool = False  # there is, or was, a recording
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCall:
+    """A call that is up, for the pages. Times are unix seconds."""
+
+    id: str
+    bot_id: str
+    account_id: str
+    caller: str
+    dialled: str
+    outgoing: bool
+    state: str
+    started: float
+    answered: float | None
+    cost: float
+
+
+class Recording(Protocol):
+    """A call's recording while it is made. Never raises and never blocks: what cannot be written is lost."""
+
+    def write(self, frames: bytes) -> None:
+        """Stereo, 16-bit little-endian at 8 kHz: the caller left, the bot right."""
+
+    def close(self) -> None: ...
+
+
+class Record(Protocol):
+    """Begins the recording of a call."""
+
+    def __call__(self, call_id: str, failed: Callable[[str], None]) -> Recording:
+        """`failed` is told, later and at most once, that writing has stopped, in words."""
+
+
+class Sentences(Protocol):
+    """What bots say word by word, as audio in memory."""
+
+    def audio(self, bot_id: str, text: str, law: str) -> bytes:
+        """`text` as the bot `bot_id` says it, G.711 of "PCMU" or "PCMA"; empty when there is none (yet)."""
+
+
+class Ledger(Protocol):
+    """What has been spent today (UTC)."""
+
+    def refusal(self, bot: Bot) -> str:
+        """Why no further call of this bot may begin, for its owner; empty when one may."""
+
+    def left(self, bot: Bot) -> tuple[float, str] | None:
+        """The least of what is left of the caps that stand over the bot, and whose it is; None without any."""
+
+    def spent(self, bot: Bot, amount: float) -> None:
+        """A call of this bot has cost so much more."""
 
 
 class Records(Protocol):

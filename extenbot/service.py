@@ -26,6 +26,7 @@ from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
 from extenbot import plugins
+from extenbot.ai.pricing import PriceTable
 from extenbot.call import Surroundings
 from extenbot.console import console
 from extenbot.control import Control
@@ -134,6 +135,7 @@ class Extenbot(Service):
         self.sandbox = Sandbox(reactor, settings.sandbox)
         self._sandbox_url = ""
         self._connect = WebSockets(reactor)
+        self._prices = PriceTable()
         self._backends = sorted(getPlugins(IVoiceBackend, plugins), key=lambda backend: backend.order)
         self._tools = list(getPlugins(ITool, plugins))
         self._tokens = tokens
@@ -289,6 +291,8 @@ class Extenbot(Service):
             url=self.settings.ai.url,
             sandbox_url=self._sandbox_url,
             open_timeout=self.settings.ai.open_timeout,
+            prices=self._prices,
+            now=time.time,
         )
         for backend in self._backends:
             if backend.serves(order.bot):

@@ -21,6 +21,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from extenbot import settings
+from extenbot.ai.pricing import PriceTable
 from extenbot.call import Call, Surroundings
 from extenbot.interfaces import (
     Address,
@@ -235,6 +236,7 @@ class World:
         self.script = scripts.read(script)
         self.bots = {bot.username: bot for bot in bots or (BOT,)}
         self.open_timeout = open_timeout
+        self.prices = PriceTable()
         self.ports: list[MemoryPort] = []
         self.opened = self.dialled = 0  # ports, websockets so far
         self.phones: dict[Address, Caller] = {}
@@ -433,6 +435,8 @@ class World:
             url="wss://voice.example/v1/realtime",
             sandbox_url="ws://127.0.0.1:1/v1/realtime",
             open_timeout=self.open_timeout,
+            prices=self.prices,
+            now=self.now,
         )
         backend = local if local.serves(order.bot) else realtime
         voice: Voice = self.disguise(backend.open(order, surroundings))

@@ -24,6 +24,7 @@ from typing import Protocol
 from automat import TypeMachineBuilder
 
 from extenbot.ai import events, refusals
+from extenbot.ai.dialects import Dialect
 from extenbot.ai.talk import Talk
 from extenbot.ai.timers import Timers
 from extenbot.errors import BackendLost, Malformed
@@ -76,26 +77,26 @@ class Stages(Protocol):
 class Session:
     """What the transitions do."""
 
-    def __init__(self, order: VoiceOrder, surroundings: VoiceSurroundings, settings: Json) -> None:
+    def __init__(self, order: VoiceOrder, surroundings: VoiceSurroundings, dialect: Dialect) -> None:
         self.order = order
         self.surroundings = surroundings
-        self.settings = settings
+        self.dialect = dialect
         self.timers = Timers(surroundings.clock)
         self.began = surroundings.clock.seconds()
         self.error: Json = {}  # the last error event: a close alone often does not say why
         self.update_id = ""
-        self.talk = Talk(order, surroundings, self.timers)
+        self.talk = Talk(order, surroundings, self.timers, dialect)
 
     def log_connected(self) -> None:
         self.surroundings.log.happened("session.connected", ms=self._ms())
 
     def configure(self) -> None:
-        self.update_id = self.talk.send("session.update", {"session": self.settings})
+        self.update_id = self.talk.send("session.update", {"session": self.dialect.session(self.order)})
 
     def verify(self, session: Json) -> BackendLost | None:
-        heard, spoken = events.formats(session)
-        wanted = self.order.format
-        return None if heard == spoken == wanted else refusals.wrong_format(wanted, heard, spoken)
+        if self.dialect.confirms(self.order, session):
+            return None
+        return refusals.wrong_format(self.order.format, *events.formats(session))
 
     def late(self) -> BackendLost:
         return refusals.late(self.surroundings.open_timeout, self.error)
@@ -285,8 +286,8 @@ class Conversation:
     come within `finish` when nothing is outstanding.
     """
 
-    def __init__(self, order: VoiceOrder, surroundings: VoiceSurroundings, settings: Json) -> None:
-        self._session = Session(order, surroundings, settings)
+    def __init__(self, order: VoiceOrder, surroundings: VoiceSurroundings, dialect: Dialect) -> None:
+        self._session = Session(order, surroundings, dialect)
         self._stages = _stages(self._session)
         self._dialled = False
         self.heard = self._session.talk.heard  # on the hot path: straight to where it is used
@@ -307,6 +308,23 @@ class Conversation:
         self._session.timers.set("refuse", 0, self._stages.failed, why)
 
     # -- Voice
+
+    def prepare(self) -> None:
+        """To be: the greeting is asked for."""
+
+    def told(self, text: str, *, by_caller: bool = False, speak: bool = True) -> None:
+        """To be."""
+
+    def loud(self, on: bool) -> None:
+        """To be."""
+
+    @property
+    def cost(self) -> float:
+        return 0.0
+
+    @property
+    def idle_since(self) -> float | None:
+        return None
 
     def greet(self) -> None:
         """Say the welcome message; once."""

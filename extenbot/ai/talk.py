@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from extenbot.ai import events, refusals
+from extenbot.ai.dialects import Dialect
 from extenbot.ai.events import number, section, text, word
 from extenbot.ai.gate import GO_ON, TAG, Gate
 from extenbot.ai.timers import Timers
@@ -122,10 +123,12 @@ class _Turn:
 class Talk:
     """The conversation of one session. It must be told to begin and to end; between them it may do anything."""
 
-    def __init__(self, order: VoiceOrder, surroundings: VoiceSurroundings, timers: Timers) -> None:
+    def __init__(self, order: VoiceOrder, surroundings: VoiceSurroundings, timers: Timers, dialect: Dialect) -> None:
         self.link: Link = Nowhere()
         self.malformed = 0
         self._order = order
+        self._dialect = dialect
+        self._codec = dialect.codec(order)
         self._clock = surroundings.clock
         self._playout = surroundings.playout
         self._listener = surroundings.listener
@@ -160,7 +163,7 @@ class Talk:
 
     def greet(self) -> None:
         """Say the welcome message, or something short of the model's own."""
-        welcome = self._order.bot.welcome
+        welcome = self._order.welcome
         say = (
             f'Say exactly: "{welcome}" and then wait.'
             if welcome
@@ -196,7 +199,7 @@ class Talk:
         if self.link.waiting() > CONGESTED:
             self._dropped += len(audio)
         else:
-            self.link.send(events.append(audio))
+            self.link.send(events.append(self._codec.encode(audio)))
 
     # -- What the server says
 
@@ -240,7 +243,7 @@ class Talk:
                 spoken.cut = Played(item, 0, 0)
                 self.send("conversation.item.delete", {"item_id": item})
             return
-        audio = events.audio(event)
+        audio = self._codec.decode(events.audio(event))
         if not audio:
             return
         if spoken is None:
@@ -369,7 +372,8 @@ class Talk:
         if self._waited_since is None:
             self._waited_since = self._clock.seconds()
         metadata = {**section(options, "metadata"), TAG: tag}
-        self.link.send(events.write("response.create", tag, {"response": {**options, "metadata": metadata}}))
+        body = self._dialect.response({**options, "metadata": metadata})
+        self.link.send(events.write("response.create", tag, {"response": body}))
         return tag
 
     def _created(self, event: Json) -> None:

@@ -54,9 +54,13 @@ class PlayoutQueue:
     """The waiting audio of one call in `codec`."""
 
     on_drained: Callable[[], None] | None
+    on_began: Callable[[str], None] | None
+    held: bool
 
     def __init__(self, codec: str) -> None:
         self.on_drained = None
+        self.on_began = None
+        self.held = False
         self._silence = g711.SILENCE[codec]
         self._items: dict[str, _Item] = {}
         self._turns: deque[_Item] = deque()  # not yet ended, in the order they were first added
@@ -117,7 +121,7 @@ class PlayoutQueue:
             self._drained = False
             if self.on_drained is not None:
                 self.on_drained()
-        if not self._waiting:
+        if not self._waiting or self.held:
             return None
         # An earlier item that is still open but has nothing must not hold up the one behind it.
         entry = next(entry for entry in self._turns if entry.waiting)
@@ -127,7 +131,10 @@ class PlayoutQueue:
         elif not entry.finished and self._patience:
             self._patience -= 1
             return None
+        first = not entry.sent
         frame = entry.take(real)
+        if first and self.on_began is not None:
+            self.on_began(entry.name)
         if entry.finished and not entry.waiting:
             self._turns.remove(entry)
         self._waiting -= real

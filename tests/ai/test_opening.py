@@ -5,7 +5,9 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.ai.realtime import address, headers, open_voice, session
+from extenbot.ai.dialects import Dialect, address, headers
+from extenbot.ai.pricing import PriceTable
+from extenbot.ai.realtime import open_voice
 from extenbot.errors import BackendLost
 from extenbot.interfaces import LinkListener, VoiceSurroundings
 from tests.ai.world import FakeLink, World, check, order
@@ -249,6 +251,8 @@ class Failing(SynchronousTestCase):
             url="",
             sandbox_url="",
             open_timeout=1,
+            prices=PriceTable(),
+            now=clock.seconds,
         )
         open_voice(order(), around, "ws://x/")
         self.assertEqual(world.listener.told, [])
@@ -296,12 +300,12 @@ class Wire(SynchronousTestCase):
 
     def test_variants_of_a_session(self) -> None:
         """No instruction, an own voice, a function with a stray key: every session passes the official types."""
-        custom = session(order("audio/pcma", voice="voice_123", instruction=""))
+        custom = Dialect().session(order("audio/pcma", voice="voice_123", instruction=""))
         check({"type": "session.update", "session": custom})
         self.assertEqual(custom["audio"]["output"], {"format": {"type": "audio/pcma"}, "voice": {"id": "voice_123"}})
         self.assertNotIn("instructions", custom)
         strict = order()
         tools = ({**strict.tools[0], "strict": True},)
-        found = session(type(strict)(bot=strict.bot, call_id="c", format="audio/pcmu", tools=tools))
+        found = Dialect().session(type(strict)(bot=strict.bot, call_id="c", format="audio/pcmu", tools=tools))
         check({"type": "session.update", "session": found})
         self.assertEqual(found["tools"], [strict.tools[0]])

@@ -69,6 +69,8 @@ class FakePlayout:
 
     def __init__(self) -> None:
         self.on_drained: Callable[[], None] | None = None
+        self.on_began: Callable[[str], None] | None = None
+        self.held = False
         self.received: dict[str, int] = {}
         self.sent: dict[str, int] = {}
         self.live: list[str] = []  # not ended, in order
@@ -99,10 +101,12 @@ class FakePlayout:
 
     def play(self, size: int = 1 << 30) -> None:
         """Put so many bytes on the wire."""
-        if self.empty:
+        if self.empty or self.held:
             return
         for item in self.live:
             part = min(size, self.received[item] - self.sent[item])
+            if part and not self.sent[item] and self.on_began is not None:
+                self.on_began(item)
             self.sent[item] += part
             size -= part
         self._prune()
@@ -113,6 +117,19 @@ class FakePlayout:
         self.live = [item for item in self.live if item not in self.finished or self.sent[item] < self.received[item]]
 
 
+class Priceless:
+    """No model has a price."""
+
+    def response(self, model: str, counts: Json) -> float | None:
+        return None
+
+    def transcription(self, model: str, usage: Json, seconds: float) -> float | None:
+        return None
+
+    def minute(self, model: str) -> float | None:
+        return None
+
+
 class FakeListener:
     """Writes down what the call is told."""
 
@@ -121,6 +138,9 @@ class FakeListener:
 
     def opened(self) -> None:
         self.told.append(("opened", None))
+
+    def prepared(self) -> None:
+        self.told.append(("prepared", None))
 
     def asked(self, tool: ToolCall) -> None:
         self.told.append(("asked", tool))
@@ -174,6 +194,7 @@ def order(format: str = "audio/pcmu", **changes: Any) -> VoiceOrder:  # noqa: A0
         call_id="call1",
         format=format,
         caller="100",
+        welcome=bot(**changes).welcome,
         tools=(LOOK_UP, END_CALL),
         terminal=frozenset({"end_call", "transfer_call"}),
     )
@@ -200,6 +221,8 @@ class World:
             url=url,
             sandbox_url="ws://127.0.0.1:1/v1/realtime",
             open_timeout=10.0,
+            prices=Priceless(),
+            now=lambda: 1_700_000_000.0 + self.clock.seconds(),
         )
         self.voice = open_voice(self.order, self.surroundings, url, self.order.bot.model)
         self._taken = 0
