@@ -18,7 +18,7 @@ from extenbot.store.database import Database
 from extenbot.store.fields import checked_bot, checked_function, new_id, new_password, new_username
 from extenbot.store.keys import Keys, WrongKey
 
-EDITABLE = frozenset(field.name for field in fields(Bot)) - {"id", "account_id", "functions"}
+EDITABLE = frozenset(field.name for field in fields(Bot)) - {"id", "account_id", "functions", "destinations", "manner"}
 """The fields of a bot that forms and commands may set."""
 
 SECRET = frozenset({"password", "token"})
