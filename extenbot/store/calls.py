@@ -14,7 +14,11 @@ from extenbot.interfaces import CallRecord, Event, Line
 from extenbot.store import tables
 from extenbot.store.database import Database
 
-_PLAIN = tuple(field.name for field in fields(CallRecord) if field.name not in ("transcript", "usage", "events"))
+_PLAIN = tuple(
+    field.name
+    for field in fields(CallRecord)
+    if field.name not in ("transcript", "usage", "events", "cost", "trouble", "recorded")
+)
 
 
 def _text(value: Any) -> Any:
