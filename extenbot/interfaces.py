@@ -384,6 +384,10 @@ class Voice(Protocol):
         """What all of it has cost so far, USD by the price table; what has no price there counts nothing."""
 
     @property
+    def turns(self) -> int:
+        """How often the caller has spoken or pressed keys so far."""
+
+    @property
     def idle_since(self) -> float | None:
         """Since when (the clock's seconds) nobody speaks and nothing is due; None while that is not so."""
 
@@ -628,8 +632,8 @@ class Ledger(Protocol):
     def refusal(self, bot: Bot) -> str:
         """Why no further call of this bot may begin, for its owner; empty when one may."""
 
-    def left(self, bot: Bot) -> tuple[float, str] | None:
-        """The least of what is left of the caps that stand over the bot, and whose it is; None without any."""
+    def left(self, bot: Bot) -> tuple[float, float, str] | None:
+        """Of the daily caps that stand over the bot the one with the least left: left, cap, whose; None without any."""
 
     def spent(self, bot: Bot, amount: float) -> None:
         """A call of this bot has cost so much more."""

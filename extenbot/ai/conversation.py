@@ -323,6 +323,10 @@ class Conversation:
         return 0.0
 
     @property
+    def turns(self) -> int:
+        return 0
+
+    @property
     def idle_since(self) -> float | None:
         return None
 
