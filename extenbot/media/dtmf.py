@@ -5,6 +5,12 @@ from __future__ import annotations
 from extenbot.media.rtp import later
 
 KEYS = "0123456789*#ABCD"
+"""By event code (RFC 4733 3.2)."""
+
+ROWS = (697, 770, 852, 941)
+COLUMNS = (1209, 1336, 1477, 1633)
+"""Hz of the two tones of a key, on the pad 123A 456B 789C *0#D (ITU-T Q.23)."""
+
 LONGEST = 0xFFFF
 """Longest duration that one event can carry; a key held longer goes on as a new segment (RFC 4733 2.5.1.3)."""
 

@@ -11,6 +11,7 @@ On hold nothing is sent, what waits stays, and nothing is heard: music must not 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,13 @@ from typing import Any
 from extenbot.errors import Malformed
 from extenbot.interfaces import Address, RtpPort, Tokens
 from extenbot.media import dtmf, g711, rtcp, rtp, srtp
+from extenbot.media.dialling import Dialling
+from extenbot.media.ear import Ear
 from extenbot.media.jitter import JitterBuffer
 from extenbot.media.latch import Latch
 from extenbot.media.pacer import Pacer
 from extenbot.media.playout import PlayoutQueue
+from extenbot.media.recording import Recorder
 from extenbot.media.sdp import Agreed
 
 REPORT_MS = 5000
@@ -70,11 +74,16 @@ class Line:
         self.playout = PlayoutQueue(voice)
         self.last_received: float | None = None
         """When the last valid packet came, in the clock's seconds."""
+        self.inband = False
+        """Listen for keys as tones, until the phone signals one as an event."""
+        self.recorder: Recorder | None = None
+        """Gets what is heard and what is really sent. Whoever sets it closes it."""
         self._clock = clock
         self._pacer = pacer
-        self.heard = heard
+        self._ear = Ear(voice, heard)
         self._digit = digit
         self._voice = voice
+        self._quiet = g711.SILENCE[voice] * g711.FRAME
         self._tokens = tokens
         self._begin_ours()
         self._timestamp = tokens.bits(32)
@@ -86,6 +95,7 @@ class Line:
         self._srtp: srtp.Srtp | None = None  # of this call, in use or not
         self._secure: srtp.Srtp | None = None  # in use
         self._talking = False
+        self._dials: deque[Dialling] = deque()
         self._tone: bytes | None = None
         self._tone_at = 0
         self._sent = self._octets = self._ignored = 0
@@ -95,6 +105,7 @@ class Line:
         self._latch = Latch(signalled_from, agreed.remote)
         self._type = agreed.payload_type
         self._laws: dict[int, bytes | None] = {}  # payload types that are audio, and what makes it the voice's law
+        self._due = 0  # ms of the caller's audio that the model has not been given yet
         # RTCP.
         self._control: Address | None = None  # learned
         self._until_report = REPORT_MS
@@ -120,8 +131,17 @@ class Line:
 
     def ring(self, *, on: bool = True) -> None:
         """What the caller hears while nothing is said: a phone that rings somewhere, or silence again."""
-        self._tone = g711.ringing(self._agreed.codec) if on else None
+        self._tone = g711.ringing(self._voice) if on else None
         self._tone_at = 0
+
+    def dial(self, digits: str, done: Callable[[], None]) -> None:
+        """Press keys, 100 ms each and 100 ms apart; `,` waits a second more, `w` half of one.
+
+        They go out as telephone events where that was agreed, else as tones. The bot's words wait meanwhile. `done` is
+        called once, at the end, but not after `stop`. Further keys follow the ones before. `ValueError` when there
+        is anything but 0-9, *, #, A-D and the pauses.
+        """
+        self._dials.append(Dialling(digits, done))
 
     def use(self, port: RtpPort) -> None:
         """Another port from now on; the one before is no longer ours."""
@@ -143,7 +163,35 @@ class Line:
         if self._leave is not None:
             self._leave()
             self._leave = None
+            self._dials.clear()
             self._report(goodbye=True)
+
+    @property
+    def heard(self) -> Callable[[bytes], None]:
+        """Gets the caller's audio."""
+        return self._ear.give
+
+    @heard.setter
+    def heard(self, give: Callable[[bytes], None]) -> None:
+        self._ear.give = give
+
+    @property
+    def on_loud(self) -> Callable[[bool], None]:
+        """Told that the caller has become loud while the bot is heard (or waits, held), and quiet again."""
+        return self._ear.tell
+
+    @on_loud.setter
+    def on_loud(self, tell: Callable[[bool], None]) -> None:
+        self._ear.tell = tell
+
+    @property
+    def echo_gate(self) -> bool:
+        """Give silence to the model in place of the bot's own words that a speaker phone returns."""
+        return self._ear.gate
+
+    @echo_gate.setter
+    def echo_gate(self, on: bool) -> None:
+        self._ear.gate = on
 
     @property
     def statistics(self) -> Statistics:
@@ -179,16 +227,14 @@ class Line:
         self._event_type = agreed.event_type
         self._ptime = agreed.ptime
         self._frame = agreed.ptime * g711.PER_MS
-        self._silence = g711.SILENCE[agreed.codec] * self._frame
-        if self._tone is not None:
-            self._tone = g711.ringing(agreed.codec)
+        self._silence = g711.SILENCE[self._voice] * self._frame
+        self._silence_there = g711.SILENCE[agreed.codec] * self._frame
         if agreed.crypto is not None:
             self._secure = self._keyed(agreed.crypto)
         elif agreed.remote is not None:
             self._secure = None
         self._live = not agreed.held
         self._taking = agreed.direction == "sendrecv"
-        self._due = 0  # ms of the caller's audio that the model has not been given yet
         if not self._taking:
             self._jitter.clear()
             self._talking = False
@@ -214,37 +260,67 @@ class Line:
         if port is None:
             return
         port.poll()
-        latch = self._latch
+        latch, recorder = self._latch, self.recorder
         target = latch.target
+        sent = self._silence
         if self._live and target is not None and (not latch.unproven or latch.spend(self._ptime)):
-            audio = self.playout.next(self._frame)
-            if self._leave is None:  # what the end of the bot's words led to
+            if self._dials and self._dials[0].over:
+                self._dials.popleft().done()
+            audio = None if self._dials else self.playout.next(self._frame)
+            if self._leave is None:  # what the end of the bot's words, or of keys, led to
                 return
-            second = self._type
-            if audio is None:
-                audio = self._silence if self._tone is None else self._ringing()
-                self._talking = False
-            else:
+            second, timestamp, event = self._type, self._timestamp, _NO_AUDIO
+            if audio is not None:
                 if not self._talking:
                     self._talking = True
                     second |= rtp.MARKER
-                if self._outward is not None:
-                    audio = audio.translate(self._outward)
-            data = rtp.HEADER.pack(rtp.VERSION, second, self._sequence, self._timestamp, self._ssrc) + audio
+                sent = audio
+            else:
+                self._talking = False
+                if self._dials:
+                    event, sent, second, timestamp = self._dialled()
+                elif self._tone is not None:
+                    sent = self._ringing()
+            if event:
+                payload = event
+            elif sent is self._silence:
+                payload = self._silence_there
+            else:
+                payload = sent if self._outward is None else sent.translate(self._outward)
+            data = rtp.HEADER.pack(rtp.VERSION, second, self._sequence, timestamp, self._ssrc) + payload
             port.send(data if self._secure is None else self._secure.protect(data), target)
             self._sequence = (self._sequence + 1) & 0xFFFF
             self._sent += 1
-            self._octets += self._frame
+            self._octets += len(payload)
+        if recorder is not None:
+            recorder.sent(sent)
         self._timestamp = (self._timestamp + self._frame) & 0xFFFFFFFF
         self._due += self._ptime
         while self._due >= CALLER_MS:
             self._due -= CALLER_MS
             if self._live:
-                self.heard(self._jitter.take())
+                audio = self._jitter.take()
+                if recorder is not None:
+                    recorder.heard(audio)
+                self._ear.heard(audio)
+            elif recorder is not None:
+                recorder.heard(self._quiet)
         self._until_report -= self._ptime
         if self._until_report <= 0 and self._leave is not None:
             self._until_report = REPORT_MS
             self._report()
+
+    def _dialled(self) -> tuple[bytes, bytes, int, int]:
+        """What keys that we press make of this packet: event, audio, payload type with marker, timestamp."""
+        kind, timestamp = self._event_type, self._timestamp
+        piece = self._dials[0].next(self._frame, self._voice, events=kind is not None)
+        if piece is None or (piece.event and kind is None):
+            return _NO_AUDIO, self._silence, self._type, timestamp
+        if not piece.event:
+            return _NO_AUDIO, piece.payload, self._type, timestamp
+        assert kind is not None
+        second = kind | rtp.MARKER if piece.first else kind
+        return piece.payload, self._silence, second, (timestamp - piece.since) & 0xFFFFFFFF
 
     def _ringing(self) -> bytes:
         tone, at = self._tone, self._tone_at
