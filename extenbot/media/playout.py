@@ -116,7 +116,10 @@ class PlayoutQueue:
         """The next `size` bytes for the wire, padded with silence at the end of an item; None when there are none.
 
         `on_drained` is called from the turn after the last frame's, when that frame's time on the wire is over.
+        While it is held the queue does nothing at all: there are no frames, no calls, and no patience is lost.
         """
+        if self.held:
+            return None
         if self._drained:
             self._drained = False
             if self.on_drained is not None:
@@ -133,10 +136,10 @@ class PlayoutQueue:
             return None
         first = not entry.sent
         frame = entry.take(real)
-        if first and self.on_began is not None:
-            self.on_began(entry.name)
         if entry.finished and not entry.waiting:
             self._turns.remove(entry)
         self._waiting -= real
         self._drained = not self._waiting
+        if first and self.on_began is not None:
+            self.on_began(entry.name)
         return frame if real == size else frame + self._silence * (size - real)

@@ -133,6 +133,94 @@ class Turns(SynchronousTestCase):
         self.queue.add("b", bytes(range(160)))
         self.assertEqual(self.queue.next(160), bytes(range(160)))
 
+    def test_held(self) -> None:
+        """What is asked for while the phone still rings waits, and is whole when it is let out."""
+        began: list[str] = []
+        self.queue.on_began = began.append
+        self.queue.held = True
+        self.queue.add("greeting", b"1" * 160)
+        self.assertEqual([self.queue.next(160) for _ in range(100)], [None] * 100)
+        self.queue.add("greeting", b"2" * 160)
+        self.assertEqual(
+            (self.queue.empty, self.queue.played("greeting"), began), (False, Played("greeting", 320, 0), [])
+        )
+        self.queue.held = False
+        self.assertEqual([self.queue.next(160) for _ in range(3)], [b"1" * 160, b"2" * 160, None])
+        self.assertEqual((began, self.drained), (["greeting"], 1))
+
+    def test_held_in_mid_sentence(self) -> None:
+        """A pause goes on at the very byte where it began, and says no second time that the item began."""
+        began: list[str] = []
+        self.queue.on_began = began.append
+        audio = bytes(range(200)) * 4
+        self.queue.add("a", audio)
+        got = [self.queue.next(160), self.queue.next(160)]
+        self.queue.held = True
+        self.assertIsNone(self.queue.next(160))
+        self.queue.held = False
+        got += [self.queue.next(160) for _ in range(3)]
+        self.assertEqual((b"".join(frame or b"" for frame in got), began), (audio, ["a"]))
+
+    def test_cut_while_held(self) -> None:
+        """What is cut in a pause was heard as far as it had left; what comes next begins with its first byte."""
+        self.queue.add("a", b"1" * 500)
+        self.queue.next(160)
+        self.queue.held = True
+        self.assertEqual(self.queue.cut(), (Played("a", 500, 160),))
+        self.queue.add("b", bytes(range(160)))
+        self.queue.held = False
+        self.assertEqual(self.queue.next(160), bytes(range(160)))
+        self.assertEqual(self.drained, 0)
+
+    def test_no_end_while_held(self) -> None:
+        """That the last word is over is told when the pause is, once."""
+        self.queue.add("a", b"1" * 160)
+        self.queue.next(160)
+        self.queue.held = True
+        for _ in range(5):
+            self.queue.next(160)
+        self.assertEqual(self.drained, 0)
+        self.queue.held = False
+        for _ in range(3):
+            self.queue.next(160)
+        self.assertEqual(self.drained, 1)
+
+    def test_held_by_the_end(self) -> None:
+        """Whoever hears that all is said may hold the queue at once: what comes then waits."""
+
+        def drained() -> None:
+            self.queue.held = True
+            self.queue.add("b", b"2" * 160)
+
+        self.queue.on_drained = drained
+        self.queue.add("a", b"1" * 160)
+        self.queue.next(160)
+        self.assertIsNone(self.queue.next(160))
+        self.assertFalse(self.queue.empty)
+
+    def test_patience_of_the_held(self) -> None:
+        """Half a frame that waits in a pause still gets its other half afterwards."""
+        self.queue.add("a", b"1" * 80)
+        self.queue.held = True
+        for _ in range(10 * PATIENCE):
+            self.assertIsNone(self.queue.next(160))
+        self.queue.held = False
+        self.assertIsNone(self.queue.next(160))
+        self.queue.add("a", b"2" * 80)
+        self.assertEqual(self.queue.next(160), b"1" * 80 + b"2" * 80)
+
+    def test_began(self) -> None:
+        """Each item says once that it is on the wire, at its first frame, and may be cut by whoever hears so."""
+        told: list[tuple[str, tuple[Played, ...]]] = []
+        self.queue.on_began = lambda item: told.append((item, self.queue.cut()))
+        self.queue.add("a", b"1" * 500)
+        self.assertEqual([self.queue.next(160) for _ in range(2)], [b"1" * 160, None])
+        self.queue.add("b", b"2" * 160)
+        self.queue.finish("b")
+        self.assertEqual([self.queue.next(160) for _ in range(2)], [b"2" * 160, None])
+        self.assertEqual(told, [("a", (Played("a", 500, 160),)), ("b", ())])
+        self.assertTrue(self.queue.empty)
+
     @given(
         st.lists(st.tuples(st.sampled_from("abc"), st.binary(min_size=1, max_size=700)), max_size=12),
         st.sampled_from([80, 160, 240, 320]),
