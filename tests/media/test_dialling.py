@@ -189,7 +189,7 @@ class Dialled(test_line.Call):
                 self.assertEqual(audio[800:], g711.SILENCE[law] * 960)
                 sound = audio[:800]
                 self.assertLess(abs(level(sound, ROWS[n // 4], law) + 10), 0.5)
-                self.assertAlmostEqual(level(sound, COLUMNS[n % 4], law), -8.0, delta=0.5)
+                self.assertLess(abs(level(sound, COLUMNS[n % 4], law) + 8), 0.5)
                 others = [hertz for hertz in ROWS + COLUMNS if hertz not in (ROWS[n // 4], COLUMNS[n % 4])]
                 self.assertLess(max(level(sound, hertz, law) for hertz in others), -30)
         self.assertEqual(self.done, 32)
