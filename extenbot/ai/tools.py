@@ -22,19 +22,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from math import isfinite
-from typing import Any, NoReturn
+from typing import Any
 
-import json5
-
+from extenbot.ai import pasted
 from extenbot.errors import Invalid, ToolFailed
 from extenbot.interfaces import Function, Json, ToolContext
-
-LONGEST = 16 * 1024
-"""Characters in a description or a template."""
-
-DEEPEST = 32
-"""Levels of objects and lists in either."""
 
 SPOKEN = 8000
 """Characters of a reply that the model is given."""
@@ -120,68 +112,13 @@ def check_description(text: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _description(text: str) -> dict[str, Any]:
-    found = _read(text, "description")
+    found = pasted.read(text, "description")
     if not isinstance(found, dict):
         raise Invalid({"description": "It must be one JSON object that describes a function."})
     inner = found.get("function")
     if "name" not in found and isinstance(inner, dict):  # the chat API's wrapper, which Realtime refuses
         found = inner
     return found
-
-
-def _read(text: str, field: str, shown: str = "") -> Any:
-    """JSON or JSON5, to values that JSON can hold; `Invalid` with line and column, in `shown` if that is not `text`."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise Invalid({field: f"{constant} is not a JSON value."})
-
-    def finite(number: str) -> float:
-        return value if isfinite(value := float(number)) else refuse(number)
-
-    too_deep = f"It is nested more than {DEEPEST} levels deep."
-    if len(text) > LONGEST:
-        raise Invalid({field: f"It is longer than {LONGEST} characters."})
-    if not text.strip():
-        raise Invalid({field: "It is empty."})
-    try:
-        try:  # json5 is a thousand times slower
-            found = json.loads(text, parse_constant=refuse, parse_float=finite)
-        except ValueError:
-            found = json5.loads(text, parse_constant=refuse, parse_float=finite)
-    except RecursionError:
-        raise Invalid({field: too_deep}) from None
-    except ValueError as error:
-        raise Invalid({field: _where(shown or text, str(error))}) from None
-    if _depth(found) > DEEPEST:
-        raise Invalid({field: too_deep})
-    return found
-
-
-def _depth(node: Any) -> int:
-    depth, level = 0, [node]
-    while level:
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, (dict, list))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        depth += 1
-    return depth - 1
-
-
-def _where(text: str, words: str) -> str:
-    """The parser's words as a sentence. `<string>:2 Unexpected "x" at column 6` is what it says."""
-    match = re.fullmatch(r"<string>:(\d+) (.*) at column (\d+)", words, re.DOTALL)
-    if match is None:
-        return f"It is not JSON: {words}."
-    line, column = int(match[1]), int(match[3])
-    lines = text.split("\n")
-    if match[2].startswith("Unexpected end"):
-        lines = text.rstrip().split("\n")
-        return f"It is not JSON: it ends too early, at line {len(lines)}, column {len(lines[-1])}."
-    found = lines[line - 1][column - 1 : column] if line <= len(lines) else ""
-    return f"It is not JSON: unexpected {found or 'end of line'} at line {line}, column {column}."
 
 
 # -- The body to post -------------------------------------------------------------------
@@ -251,8 +188,8 @@ def _template(text: str) -> Any:
     Each becomes a string of one character that the text cannot otherwise yield, as long as it was, so that the
     parser's lines and columns stay those of the text.
     """
-    if len(text) > LONGEST:
-        raise Invalid({"template": f"It is longer than {LONGEST} characters."})
+    if len(text) > pasted.LONGEST:
+        raise Invalid({"template": f"It is longer than {pasted.LONGEST} characters."})
     marks, places = _unused(text), {}
 
     def replace(match: re.Match[str]) -> str:
@@ -274,7 +211,7 @@ def _template(text: str) -> Any:
             return {key: settle(value) for key, value in node.items()}
         return [settle(value) for value in node] if isinstance(node, list) else node
 
-    return settle(_read(_TOKENS.sub(replace, text), "template", text))
+    return settle(pasted.read(_TOKENS.sub(replace, text), "template", text))
 
 
 def _unused(text: str) -> Iterator[str]:

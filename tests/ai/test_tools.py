@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.ai import tools
+from extenbot.ai import pasted, tools
 from extenbot.errors import Invalid, ToolFailed
 from extenbot.interfaces import Function, ToolContext
 
@@ -96,7 +96,7 @@ class Descriptions(SynchronousTestCase):
 
     def test_hostile(self) -> None:
         """Too long, too deep, and numbers JSON does not have are refused in words."""
-        self.assertIn("longer than", self.refusal('{"name": "a"}' + " " * tools.LONGEST))
+        self.assertIn("longer than", self.refusal('{"name": "a"}' + " " * pasted.LONGEST))
         self.assertIn("levels deep", self.refusal('{"a":' * 60 + "1" + "}" * 60))
         self.assertIn("levels deep", self.refusal("[" * 8000))
         for number in ("NaN", "-Infinity", "1e999"):
