@@ -27,8 +27,8 @@ _BETA = {
     "conversation.item.created": "conversation.item.added",
 }
 
-#: the formats of the beta, as it echoes them in a flat session
-_BETA_FORMATS = {"g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma", "pcm16": "audio/pcm"}
+#: the formats of the beta, as flat sessions echo them
+_FLAT_FORMATS = {"g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma", "pcm16": "audio/pcm", "pcm": "audio/pcm"}
 
 
 def _no_constant(name: str) -> None:
@@ -96,10 +96,22 @@ def audio(event: Json) -> bytes:
 
 def formats(session: Json) -> tuple[str, str]:
     """The audio formats in and out that a server says are in force, empty when it does not say."""
-    sides = section(session, "audio")
-    found = [word(section(section(sides, side), "format"), "type") for side in ("input", "output")]
-    flat = [_BETA_FORMATS.get(word(session, f"{side}_audio_format"), "") for side in ("input", "output")]
-    return found[0] or flat[0], found[1] or flat[1]
+    heard, spoken = (_format(session, side) for side in ("input", "output"))
+    return word(heard, "type"), word(spoken, "type")
+
+
+def rates(session: Json) -> tuple[int, int]:
+    """The sample rates in and out that a server says are in force, 0 when it does not say."""
+    heard, spoken = (_format(session, side) for side in ("input", "output"))
+    return number(heard, "rate"), number(spoken, "rate")
+
+
+def _format(session: Json, side: str) -> Json:
+    """The format of one side, of today's form; flat names are told as theirs."""
+    said = section(section(session, "audio"), side).get("format") or session.get(f"{side}_audio_format")
+    if isinstance(said, str):
+        return {"type": _FLAT_FORMATS.get(said, said)}
+    return said if isinstance(said, dict) else {}
 
 
 # -- Client events ----------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from extenbot.ai import dialects
 from extenbot.ai.conversation import Conversation
-from extenbot.errors import BackendLost
+from extenbot.errors import BackendLost, Invalid
 from extenbot.interfaces import VoiceOrder, VoiceSurroundings
 
 
@@ -17,8 +17,12 @@ def open_voice(order: VoiceOrder, surroundings: VoiceSurroundings, url: str, mod
     conversation = Conversation(order, surroundings, dialect)
     try:
         where = dialect.address(url, model)
+        dialect.addition(order)
     except BackendLost as why:
         conversation.refuse(why)
+    except Invalid as problem:
+        words = f"The added session settings of this bot cannot be used: {problem.problems['extra']}"
+        conversation.refuse(BackendLost("refused_settings", words))
     else:
         conversation.open(where, dialect.headers(order))
     return conversation
