@@ -6,11 +6,13 @@ moment; `Call.TABLE` is the whole of it:
 
     new          nothing has happened
     opening      the caller hears 180 while the voice session opens
+    readying     the caller still hears 180: the greeting is asked for, and its first audio is waited for
     answering    200 is out, RTP runs, we wait for the ACK
     preparing    we are to call somebody: first of all the voice session opens
     calling      our INVITE is out
     talking      the conversation
     transferring REFER is out, or before it the call to whom it goes (`consultation`); a failure returns to talking
+    failing      the voice is gone for good: a sentence, then a transfer or the end (`failure`)
     closing      everything the caller could notice is over; the voice may still bring a transcript
     over         the one record is written, nothing is left
 
@@ -30,19 +32,26 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from extenbot import failure
 from extenbot.ai import tools
 from extenbot.audio import Audio
 from extenbot.consultation import Consultation, Dial
 from extenbot.errors import BackendLost, Malformed, Misuse, Refused, ToolFailed
+from extenbot.failure import Apology
 from extenbot.interfaces import (
     Bot,
     CallLog,
     CallRecord,
     Function,
     Json,
+    Ledger,
+    LiveCall,
     Playout,
+    Record,
+    Recording,
     Records,
     RtpPorts,
+    Sentences,
     Tokens,
     ToolCall,
     ToolContext,
@@ -52,12 +61,17 @@ from extenbot.interfaces import (
 )
 from extenbot.journal import Caller, Journal, caller_of
 from extenbot.media.pacer import Pacer
+from extenbot.media.recording import Recorder
 from extenbot.sip.answering import Answering
 from extenbot.sip.bodies import offered
 from extenbot.sip.message import Request
 from extenbot.sip.session import Session
 from extenbot.sip.uri import Uri
 from extenbot.tasks import Tasks
+from extenbot.watch import Watch
+
+GREETING_PATIENCE = 1.5
+"""Seconds that a phone rings on for the greeting after the voice is open; later the caller hears silence instead."""
 
 #: the session's words for how a call ended, for people
 ENDED = {"caller": "caller hung up", "no-ack": "the answer was never acknowledged", "lost": "the PBX lost the call"}
@@ -82,6 +96,9 @@ class Surroundings:
     run_tool: Callable[[Function, Json, ToolContext], Awaitable[str]]
     records: Records
     rtp_timeout: float  # seconds
+    ledger: Ledger
+    sentences: Sentences
+    record: Record
 
 
 class Inputs(Protocol):
@@ -95,6 +112,9 @@ class Inputs(Protocol):
 
     def opened(self) -> None:
         """The voice has confirmed our formats."""
+
+    def prepared(self) -> None:
+        """The greeting waits to be heard, or has been waited for long enough."""
 
     def lost(self, why: BackendLost) -> None:
         """The voice is gone, or never came."""
@@ -123,6 +143,9 @@ class Inputs(Protocol):
     def returned(self, code: int, words: str) -> None:
         """The transfer failed."""
 
+    def apologised(self) -> None:
+        """The caller has heard that there is no voice any more."""
+
     def failed(self) -> None:
         """What we did about the last input went wrong."""
 
@@ -146,6 +169,7 @@ class Call:
         self.answered_at: float | None = None
         self.state = "new"
         self.reason = ""
+        self.trouble = ""  # of the voice, in words
         self.told: Callable[[str], None] = _nothing
         """Gets "ringing", "answered" and in the end "ended: " with the reason."""
         self.journal = Journal(around.clock)
@@ -155,11 +179,31 @@ class Call:
         self._tasks = Tasks()
         self._leaving: ToolCall | None = None
         self._consultation: Consultation | None = None
-        self._watch: IDelayedCall | None = None
+        self._watch: Watch | None = None
+        self._patience: IDelayedCall | None = None  # with the greeting
+        self._apology: Apology | None = None
+        self._recording: Recording | None = None
+        self._voiceless = False
         self._audio = Audio(around.clock, around.tokens, around.ports, around.pacer, self.journal, int(self.id[:8], 16))
         self._part: Callable[[], None] = _nothing  # takes leave of the other side
-        self._call_id = ""
+        self._call_id = self._domain = ""
         self._inputs = _build(self)
+
+    @property
+    def live(self) -> LiveCall:
+        """How it stands with the call now."""
+        return LiveCall(
+            id=self.id,
+            bot_id=self.bot.id,
+            account_id=self.bot.account_id,
+            caller=self.caller,
+            dialled=self.dialled,
+            outgoing=self.outgoing,
+            state=self.state,
+            started=self.started,
+            answered=self.answered_at,
+            cost=self._voice.cost,
+        )
 
     def take(self, request: Request, session: Answering, peer: str, registration: str = "") -> None:
         """Begin with an INVITE from `peer`; `registration` is the address at its PBX that a registrant was called at.
@@ -172,6 +216,7 @@ class Call:
         self.peer = peer
         self._session: Session = session
         self._call_id = session.call_id
+        self._domain = request.from_.uri.host
         self._part = session.bye
         self._audio.begin(offered(request), session)
         came = {"registration": registration} if registration else {}
@@ -206,21 +251,30 @@ class Call:
             try:
                 self._voice = self._around.open_voice(order, self._line.playout, self, self.journal)
             except BackendLost as error:
-                raise Refused(error.code, str(error), _excuse(error)) from error
+                code, headers = failure.refusal(self.bot, error, self._domain)
+                raise Refused(code, str(error), headers) from error
             undo.callback(self._voice.finish)
             self._line.heard = self._voice.heard
+            self._line.on_loud = self._voice.loud
+            self._line.echo_gate = self.bot.manner.echo_gate
+            self._line.inband = self.bot.manner.dtmf_inband
             yield
             undo.pop_all()
 
     def _order(self) -> VoiceOrder:
+        manner, agreed = self.bot.manner, self._audio.agreed
+        notice = manner.record_notice if manner.record else ""
+        welcome = " ".join(part for part in (notice, self.bot.welcome) if part)
+        exact = manner.greeting_exact and welcome
         return VoiceOrder(
             bot=self.bot,
             call_id=self.id,
-            format=self._audio.agreed.format,
+            format=agreed.format,
             caller=self.person.number,
             caller_name=self.person.name,
             dialled=self.dialled,
-            welcome=self.bot.welcome,
+            welcome=welcome,
+            greeting=self._around.sentences.audio(self.bot.id, welcome, agreed.codec) if exact else b"",
             tools=(
                 *(tools.tool(function) for function in self.bot.functions),
                 tools.END_CALL,
@@ -235,7 +289,8 @@ class Call:
         self._inputs.opened()
 
     def prepared(self) -> None:
-        """To be."""
+        self.journal.happened("greeting.ready")
+        self._inputs.prepared()
 
     def asked(self, tool: ToolCall) -> None:
         self._inputs.asked(tool)
@@ -265,6 +320,7 @@ class Call:
         """Whom we call is told, or has been; early media is not listened to: it is a ringing tone."""
         self.journal.happened("progress", code=code, words=words, media=bool(sdp))
         if code >= 180:
+            self._voice.prepare()  # somebody may be there any moment
             self.told("ringing")
 
     def answered(self, session: Session, body: bytes) -> None:
@@ -321,19 +377,43 @@ class Call:
     def _answer(self) -> None:
         """200 only when the voice has confirmed the formats; RTP starts with it, without waiting."""
         self._answering.answer(self._audio.describe())
+        self._stop_waiting()
         self._begin()
 
     def _begin(self) -> None:
-        self.answered_at = self._around.now()
+        around = self._around
+        self.answered_at = around.now()
+        if self.bot.manner.record:
+            self._recording = around.record(self.id, self._unrecorded)
+            self._line.recorder = Recorder(self._recording.write, self._audio.agreed.codec)
         self._audio.start()
         self.journal.happened("answered", codec=self._audio.agreed.codec)
-        self._quiet_since = self._around.clock.seconds()
-        self._watch = self._around.clock.callLater(1, self._listen)
+        self._watch = Watch(
+            around.clock, self.bot, self._voice, self._line, around.ledger, self.journal, around.rtp_timeout,
+            self._listening, self._inputs.hang_up,
+        )  # fmt: skip
         self.told("answered")
 
+    def _unrecorded(self, words: str) -> None:
+        self.journal.happened("recording.failed", words=words)
+
+    def _listening(self) -> bool:
+        return self._audio.agreed.direction == "sendrecv" and self.state == "talking"
+
+    def _ready(self) -> None:
+        """The greeting is made while the phone rings on: nobody hears silence after the answer."""
+        self._patience = self._around.clock.callLater(GREETING_PATIENCE, self._inputs.prepared)
+        self._voice.prepare()
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+
     def _refuse(self, why: BackendLost) -> None:
-        """The PBX's own failover takes it: 480 where the owner must act, 503 where later may do."""
-        self._answering.refuse(why.code, "", _excuse(why))
+        """The PBX's own failover takes it."""
+        self._without_voice(why)
+        code, headers = failure.refusal(self.bot, why, self._domain)
+        self._answering.refuse(code, "", headers)
         self._release(f"voice not available: {why}")
         self._inputs.finished()
 
@@ -408,19 +488,58 @@ class Call:
         assert self._leaving is not None
         tool, self._leaving = self._leaving, None
         self._end_consultation()
+        if self._voiceless:
+            self._inputs.lost(BackendLost("lost", self.trouble))
+            return
         self._voice.answered(tool.call_id, f"The transfer failed: {code} {words}. The caller is still on the line.")
 
     def _reject(self, tool: ToolCall) -> None:
         self._voice.answered(tool.call_id, "The transfer cannot be started now.", speak=False)
 
+    def _without_voice(self, why: BackendLost) -> None:
+        self._voiceless, self.trouble = True, str(why)
+
     def _lose(self, why: BackendLost) -> None:
-        self._part()
-        self._release(f"voice lost: {why}")
-        self._inputs.finished()
+        self._without_voice(why)
+        self._end(f"voice not available: {why}")
+
+    def _apologise(self, why: BackendLost) -> None:
+        """The caller is told, and does not hear silence meanwhile."""
+        self._without_voice(why)
+        codec = self._audio.agreed.codec
+        audio = self._around.sentences.audio(self.bot.id, self.bot.manner.failure_sentence, codec)
+        self._apology = Apology(
+            self._around.clock, self._line.playout, audio or failure.sorry(codec), self._inputs.apologised
+        )
+
+    def _settle(self, body: bytes) -> None:
+        if self._audio.ours or body:
+            self._take_answer(body)
+
+    def _go_on(self) -> None:
+        """After the apology: to a person, or nowhere."""
+        target = self.bot.manner.failure_uri
+        if not target:
+            self._inputs.hang_up(f"voice lost: {self.trouble}")
+            return
+        try:
+            self._session.refer(target)
+        except (Malformed, Refused, Misuse) as error:
+            self._inputs.returned(getattr(error, "code", 500), str(error))
+
+    def _strand(self, code: int, words: str) -> None:
+        self._end(f"voice lost: {self.trouble}; the transfer failed: {code} {words}")
+
+    def _transfer_on(self, why: BackendLost) -> None:
+        """Whoever is on the way to a person does not need the voice; should that fail, `_return` comes back to it."""
+        self._without_voice(why)
 
     def _leave(self, reason: str) -> None:
         self._release(reason)
-        self._voice.finish()
+        if self._voiceless:
+            self._inputs.finished()
+        else:
+            self._voice.finish()
 
     def _end(self, reason: str) -> None:
         self._part()
@@ -440,6 +559,8 @@ class Call:
 
     def _write(self, *_why: object) -> None:
         """The one record of this call."""
+        if self._watch is not None:
+            self._watch.count()  # transcripts that came last have been paid for, too
         try:
             self._around.records.save(self._record())
         finally:
@@ -475,6 +596,9 @@ class Call:
             jitter_ms=statistics.jitter_ms,
             transcript=self._voice.transcript,
             usage=self._voice.usage,
+            cost=self._voice.cost,
+            trouble=self.trouble,
+            recorded=self._recording is not None,
             events=tuple(self.journal.events),
             outgoing=self.outgoing,
         )
@@ -488,27 +612,20 @@ class Call:
             host, port = statistics.ignored_from
             self.journal.happened("media.ignored", packets=statistics.packets_ignored, last_host=host, last_port=port)
         self.journal.happened("ended", reason=reason)
-        if self._watch is not None and self._watch.active():
-            self._watch.cancel()
+        self._stop_waiting()
         with ExitStack() as steps:  # last in, first out, each whatever becomes of the others
             steps.callback(self._tasks.stop)
+            for part in (self._watch, self._apology):
+                if part is not None:
+                    steps.callback(part.stop)
+            if self._recording is not None:
+                steps.callback(self._recording.close)
+                if self._line.recorder is not None:
+                    steps.callback(self._line.recorder.close)
             steps.callback(self._end_consultation)
             steps.callback(self._audio.close)
 
     # -- Our own --
-
-    def _listen(self) -> None:
-        """Every second: is anybody there? While the caller holds, mutes or is being transferred we do not ask."""
-        now = self._around.clock.seconds()
-        last = self._line.last_received
-        if self._audio.agreed.direction != "sendrecv" or self._leaving is not None:
-            self._quiet_since = now
-        elif last is not None and last > self._quiet_since:
-            self._quiet_since = last
-        if now - self._quiet_since > self._around.rtp_timeout:
-            self._inputs.hang_up("no RTP from the caller")
-        else:
-            self._watch = self._around.clock.callLater(1, self._listen)
 
     def _digit(self, digit: str) -> None:
         self.journal.happened("dtmf", digit=digit)
@@ -547,22 +664,27 @@ class Call:
         ("calling",       Inputs.ended,      "closing",      _leave),
         ("calling",       Inputs.hang_up,    "closing",      _end),
         ("calling",       Inputs.failed,     "over",         _fail),
-        ("opening",       Inputs.opened,     "answering",    _answer),
+        ("opening",       Inputs.opened,     "readying",     _ready),
         ("opening",       Inputs.lost,       "closing",      _refuse),
         ("opening",       Inputs.ended,      "closing",      _leave),
         ("opening",       Inputs.hang_up,    "closing",      _decline),
         ("opening",       Inputs.failed,     "over",         _fail),
+        ("readying",      Inputs.prepared,   "answering",    _answer),
+        ("readying",      Inputs.lost,       "closing",      _refuse),
+        ("readying",      Inputs.ended,      "closing",      _leave),
+        ("readying",      Inputs.hang_up,    "closing",      _decline),
+        ("readying",      Inputs.failed,     "over",         _fail),
         ("answering",     Inputs.acked,      "talking",      _greet),
         ("answering",     Inputs.asked,      "answering",    _ask),
         ("answering",     Inputs.transfer,   "answering",    _reject),
-        ("answering",     Inputs.lost,       "closing",      _lose),
+        ("answering",     Inputs.lost,       "failing",      _apologise),
         ("answering",     Inputs.ended,      "closing",      _leave),
         ("answering",     Inputs.hang_up,    "closing",      _end),
         ("answering",     Inputs.failed,     "over",         _fail),
         ("talking",       Inputs.acked,      "talking",      _take_answer),
         ("talking",       Inputs.asked,      "talking",      _ask),
         ("talking",       Inputs.transfer,   "transferring", _transfer),
-        ("talking",       Inputs.lost,       "closing",      _lose),
+        ("talking",       Inputs.lost,       "failing",      _apologise),
         ("talking",       Inputs.ended,      "closing",      _leave),
         ("talking",       Inputs.hang_up,    "closing",      _end),
         ("talking",       Inputs.failed,     "over",         _fail),
@@ -570,10 +692,16 @@ class Call:
         ("transferring",  Inputs.returned,   "talking",      _return),
         ("transferring",  Inputs.asked,      "transferring", _ask),
         ("transferring",  Inputs.transfer,   "transferring", _reject),
-        ("transferring",  Inputs.lost,       "closing",      _lose),
+        ("transferring",  Inputs.lost,       "transferring", _transfer_on),
         ("transferring",  Inputs.ended,      "closing",      _leave),
         ("transferring",  Inputs.hang_up,    "closing",      _end),
         ("transferring",  Inputs.failed,     "over",         _fail),
+        ("failing",       Inputs.acked,      "failing",      _settle),
+        ("failing",       Inputs.apologised, "failing",      _go_on),
+        ("failing",       Inputs.returned,   "closing",      _strand),
+        ("failing",       Inputs.ended,      "closing",      _leave),
+        ("failing",       Inputs.hang_up,    "closing",      _end),
+        ("failing",       Inputs.failed,     "over",         _fail),
         ("closing",       Inputs.finished,   "over",         _write),
         ("closing",       Inputs.lost,       "over",         _write),
         ("closing",       Inputs.failed,     "over",         _fail),
@@ -584,21 +712,13 @@ def _nothing(*_: object) -> None:
     """What is told, heard or ordered before there is somebody to tell it to."""
 
 
-def _excuse(why: BackendLost) -> list[tuple[str, str]]:
-    """Headers that say why there is no voice (RFC 3326), and when there may be one."""
-    headers = [("Reason", f'SIP;cause={why.code};text="{_quotable(str(why))}"')]
-    return [*headers, ("Retry-After", "10")] if why.code == 503 else headers
-
-
-def _quotable(text: str) -> str:
-    """Text for inside a quoted string of a SIP header (RFC 3261 25.1), shortened."""
-    return "".join(c for c in text if c >= " " and c not in '"\\')[:120]
-
-
-STATES = ("new", "preparing", "calling", "opening", "answering", "talking", "transferring", "closing", "over")
+STATES = (
+    "new", "preparing", "calling", "opening", "readying", "answering", "talking", "transferring", "failing",
+    "closing", "over",
+)  # fmt: skip
 INPUTS = (
-    "came", "ordered", "opened", "lost", "finished", "acked", "connected", "ended",
-    "hang_up", "asked", "transfer", "returned", "failed",
+    "came", "ordered", "opened", "prepared", "lost", "finished", "acked", "connected", "ended",
+    "hang_up", "asked", "transfer", "returned", "apologised", "failed",
 )  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from twisted.logger import Logger
 
 from extenbot.call import Call, Surroundings
 from extenbot.errors import Refused, Remote
-from extenbot.interfaces import Address, Bot, Directory, Flow, SipTransport
+from extenbot.failure import quotable
+from extenbot.interfaces import Address, Bot, Directory, Flow, LiveCall, SipTransport
 from extenbot.settings import Limits
 from extenbot.sip.answering import Answering
 from extenbot.sip.authorize import Authorizer
@@ -76,6 +77,10 @@ class Switch:
     def calls(self) -> tuple[Call, ...]:
         """The calls that are up, in the order they came."""
         return tuple(self._calls.values())
+
+    def live(self, account_id: str) -> tuple[LiveCall, ...]:
+        """The calls of an account that are up, as its pages show them."""
+        return tuple(call.live for call in self.calls if call.bot.account_id == account_id)
 
     def knows(self, host: str) -> bool:
         """Whether a call's other end, a bot's PBX or a trusted trunk is at this address."""
@@ -265,6 +270,9 @@ class Switch:
             raise Refused(503, "Too Many Calls", [("Retry-After", "10")])
         if self._of_bot[bot.id] >= self._limits.calls_per_bot:
             raise Refused(486, "Busy Here", [("Retry-After", "10")])
+        if why := self._around.ledger.refusal(bot):
+            self.log.info("A call of bot {bot} is refused: {why}", bot=bot.username, why=why)
+            raise Refused(480, "Temporarily Unavailable", [("Reason", f'SIP;cause=480;text="{quotable(why)}"')])
 
     def _over(self, call: Call) -> None:
         del self._calls[call.id]

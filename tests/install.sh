@@ -1,7 +1,7 @@
 #!/bin/sh
 # Real phones, servers and a browser for the tests, from the distribution, where we may install them.
 # Without apt or root nothing happens: each test whose tool is missing says so.
-want="baresip-core sip-tester kamailio kamailio-tls-modules linphone-cli chromium sox postgresql openssh-client"
+want="baresip-core sip-tester kamailio kamailio-tls-modules linphone-cli chromium sox postgresql openssh-client tcpdump"
 have() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'; }
 
 command -v apt-get >/dev/null 2>&1 || exit 0

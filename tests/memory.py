@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from binascii import a2b_base64
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -21,7 +22,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from extenbot import settings
-from extenbot.ai.pricing import PriceTable
+from extenbot.ai.pricing import Price, PriceTable
 from extenbot.call import Call, Surroundings
 from extenbot.interfaces import (
     Address,
@@ -207,6 +208,51 @@ class Link:
         self._world.clock.callLater(wait, action, *arguments)
 
 
+class MemoryLedger:
+    """Today's spending; `cap` of each bot by its id."""
+
+    def __init__(self) -> None:
+        self.caps: dict[str, float] = {}
+        self.sums: Counter[str] = Counter()
+
+    def refusal(self, bot: Bot) -> str:
+        left = self.left(bot)
+        return "the daily cap of the bot is reached" if left is not None and left[0] <= 0 else ""
+
+    def left(self, bot: Bot) -> tuple[float, float, str] | None:
+        cap = self.caps.get(bot.id)
+        return None if cap is None else (cap - self.sums[bot.id], cap, "bot")
+
+    def spent(self, bot: Bot, amount: float) -> None:
+        self.sums[bot.id] += amount  # type: ignore[assignment]
+
+
+class MemorySentences:
+    """Stored audio by its text."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, bytes] = {}
+
+    def audio(self, bot_id: str, text: str, law: str) -> bytes:
+        return self.stored.get(text, b"")
+
+
+class MemoryRecording:
+    """A recording as it is written."""
+
+    def __init__(self, failed: Callable[[str], None]) -> None:
+        self.failed = failed
+        self.frames = b""
+        self.closed = False
+
+    def write(self, frames: bytes) -> None:
+        assert not self.closed, "written after the end"
+        self.frames += frames
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class Said(NamedTuple):
     """One message on the websocket; `way` is ">" from us to the voice, "<" from it to us."""
 
@@ -236,7 +282,10 @@ class World:
         self.script = scripts.read(script)
         self.bots = {bot.username: bot for bot in bots or (BOT,)}
         self.open_timeout = open_timeout
-        self.prices = PriceTable()
+        self.prices = PriceTable({"sandbox": Price((1, 1, 1), (1, 1, 1))})  # a dollar for a million
+        self.ledger = MemoryLedger()
+        self.sentences = MemorySentences()
+        self.recordings: dict[str, MemoryRecording] = {}  # by call
         self.ports: list[MemoryPort] = []
         self.opened = self.dialled = 0  # ports, websockets so far
         self.phones: dict[Address, Caller] = {}
@@ -277,6 +326,9 @@ class World:
                 run_tool=self._run_tool,
                 records=self,
                 rtp_timeout=rtp_timeout,
+                ledger=self.ledger,
+                sentences=self.sentences,
+                record=self._record,
             ),
             transport=self,
             means=session.Means(self.clock, self.tokens, self.transactions, self.sessions, session_expires),
@@ -420,6 +472,10 @@ class World:
     def save(self, record: CallRecord) -> None:
         self.outside.call("records.save")
         self.records.append(record)
+
+    def _record(self, call_id: str, failed: Callable[[str], None]) -> MemoryRecording:
+        self.outside.call("record")
+        return self.recordings.setdefault(call_id, MemoryRecording(failed))
 
     # -- Voices and functions
 

@@ -311,6 +311,7 @@ class Conversation:
 
     def prepare(self) -> None:
         """To be: the greeting is asked for."""
+        self._session.timers.set("prepared", 0, self._session.surroundings.listener.prepared)
 
     def told(self, text: str, *, by_caller: bool = False, speak: bool = True) -> None:
         """To be."""

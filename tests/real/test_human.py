@@ -1,0 +1,92 @@
+"""What makes a conversation human, with a real phone (baresip) and measured on the wire."""
+
+from __future__ import annotations
+
+import shutil
+import wave
+from pathlib import Path
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from extenbot.media.g711 import from_linear, to_linear, tone
+from tests.memory import loudness
+from tests.need import need
+from tests.real.harness import Baresip, Service, new_folder, scripts
+from tests.real.wire import Caught, Wire
+
+STORY = """speed 4
+on greet: tone 440 for 20 s "Once upon a time there was a bot that talked and talked."
+on speech:
+    heard "Stop!" after 300 ms
+    wait 500 ms
+    tone 600 for 500 ms "I stop."
+    call end_call
+"""
+GOODBYE = """speed 20
+on greet:
+    tone 440 for 500 ms "Hello."
+    tone 523 for 3 s "Thank you very much for calling, and have a very nice day. Goodbye!"
+    call end_call
+"""
+
+
+def source(folder: Path, *parts: tuple[float, float]) -> Path:
+    """A WAV for a phone to play: tones as (hertz, seconds), 0 Hz is silence; silence follows."""
+    path = folder / "source.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        for hertz, seconds in (*parts, (0, 60)):
+            samples = to_linear("PCMU", tone("PCMU", hertz, round(seconds * 1000))) if hertz else bytes(2)
+            file.writeframes(samples if hertz else samples * round(8000 * seconds))
+    return path
+
+
+@pytest.mark.real
+class Human(SynchronousTestCase):
+    def setUp(self) -> None:
+        need("baresip", "apt-get install baresip-core", shutil.which("baresip") is not None)
+
+    def call(self, script: str, *parts: tuple[float, float]) -> tuple[Baresip, Service, list[Caught]]:
+        """A call to its end; the phone, the service and all RTP."""
+        service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=scripts(new_folder(self) / "voices", human=script))
+        user, password = service.bot("--model", "sandbox-human")
+        account = f"<sip:{user}@127.0.0.1:{service.sip};transport=udp>;auth_user={user};auth_pass={password};regint=60"
+        phone = Baresip(self, account, source(new_folder(self), *parts))
+        phone.process.wait_for("registered successfully")
+        phone.do("sndcode")
+        wire = Wire(self, "10000-20000")
+        phone.do("dial", f"sip:openai@127.0.0.1:{service.sip}")
+        phone.wait_for("CALL_CLOSED", 40)
+        return phone, service, wire.stop()
+
+    def test_barge_in(self) -> None:
+        """The bot stops within 60 ms of the first loud frame of the caller, and what was not heard is not recorded."""
+        _, service, caught = self.call(STORY, (0, 3), (800, 1.5))
+        first = next(each.at for each in caught if each.target < 20001 and each.loud(800))
+        words = [each.at for each in caught if each.source < 20001 and each.loud(440)]
+        self.assertGreater(len([at for at in words if at < first]), 100)  # it spoke until then
+        stopped = max(words) - first
+        print(f"barge-in: the last frame left {stopped * 1000:.1f} ms after the first loud one came")  # noqa: T201
+        self.assertLess(stopped, 0.06)
+        [record] = service.calls()
+        self.assertTrue(record["transcript"][0]["interrupted"])
+        [event] = [event for event in record["events"] if event["what"] == "barge_in"]
+        heard = 20 * len(words)
+        self.assertAlmostEqual(event["fields"]["ms"], heard, delta=60)
+
+    def test_goodbye(self) -> None:
+        """A goodbye is heard to its very end before the bot hangs up."""
+        phone, service, caught = self.call(GOODBYE)
+        words = [each.at for each in caught if each.source < 20001 and each.loud(523)]
+        self.assertEqual(len(words), 150)
+        self.assertLess(max(words) - min(words), 3.1)
+        [record] = service.calls()
+        self.assertEqual(record["end_reason"], "bot hung up")
+        phone.process.stop()
+        with wave.open(str(phone.recording())) as file:
+            heard = from_linear("PCMU", file.readframes(file.getnframes()))
+        pieces = [heard[at : at + 160] for at in range(0, len(heard) - 160, 160)]
+        self.assertGreater(sum(loudness(piece, "PCMU", 523) > 1000 for piece in pieces), 145)

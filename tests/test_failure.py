@@ -1,0 +1,170 @@
+"""When the voice fails: what the PBX is told before the answer, and what the caller gets after it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from textwrap import dedent
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from extenbot.errors import BackendLost
+from extenbot.failure import Apology, refusal, sorry
+from extenbot.interfaces import Bot, CallRecord
+from extenbot.media import g711
+from extenbot.media.playout import PlayoutQueue
+from tests.memory import BOT, Caller, World, bot
+
+BUSY = BackendLost("busy", 'The voice service is "overloaded".')
+KEY = BackendLost("wrong_key", "The voice service does not accept this key.")
+LOST = """
+speed 4
+on greet: tone 440 for 500 ms "Good morning!"
+after 2 s: close 4000 "invalid_request_error.model_not_found"
+"""
+SORRY = "We are sorry."
+
+
+def manner(**fields: Any) -> Bot:
+    return bot(manner=replace(BOT.manner, **fields))
+
+
+class Refusal(SynchronousTestCase):
+    def test_by_the_cause(self) -> None:
+        """Without a wish of the owner: 480 where the owner must act, 503 where later may do, with the reason."""
+        code, headers = refusal(BOT, KEY, "pbx")
+        self.assertEqual(code, 480)
+        [(name, reason)] = headers
+        self.assertEqual((name, reason), ("Reason", 'SIP;cause=480;text="The voice service does not accept this key."'))
+        code, headers = refusal(BOT, BUSY, "pbx")
+        self.assertEqual(code, 503)
+        self.assertIn('text="The voice service is overloaded."', headers[0][1])
+        self.assertEqual(headers[1], ("Retry-After", "10"))
+
+    def test_as_the_owner_says(self) -> None:
+        """The same answer for every cause."""
+        self.assertEqual(refusal(manner(refusal="503"), KEY, "pbx")[0], 503)
+        self.assertEqual(refusal(manner(refusal="480"), BUSY, "pbx")[0], 480)
+
+    def test_elsewhere(self) -> None:
+        """302 with the Contact; a bare number is one at the PBX."""
+        for uri, contact in (("sip:9@192.0.2.9", "<sip:9@192.0.2.9>"), ("600", "<sip:600@pbx.example>")):
+            code, headers = refusal(manner(refusal="302", refusal_uri=uri), BUSY, "pbx.example")
+            self.assertEqual(code, 302)
+            self.assertIn(("Contact", contact), headers)
+
+    def test_nowhere(self) -> None:
+        """A 302 to no place that there can be is no 302."""
+        self.assertEqual(refusal(manner(refusal="302", refusal_uri="sip:"), BUSY, "pbx")[0], 503)
+
+
+class Apologies(SynchronousTestCase):
+    def begin(self) -> None:
+        self.clock, self.playout, self.said = Clock(), PlayoutQueue("PCMU"), 0
+        self.playout.add("before", b"\x01" * 320)
+        self.playout.finish("before")
+        self.playout.held = True
+        self.apology = Apology(self.clock, self.playout, b"\x02" * 800, self.over)
+
+    def over(self) -> None:
+        self.said += 1
+
+    def test_heard_to_its_end(self) -> None:
+        """What the bot had said before is heard, then the sentence, then it goes on, once."""
+        self.begin()
+        frames = [self.playout.next(160) for _ in range(8)]
+        self.assertEqual(frames, [b"\x01" * 160] * 2 + [b"\x02" * 160] * 5 + [None])
+        self.assertEqual(self.said, 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_not_heard(self) -> None:
+        """A caller on hold does not keep it waiting for ever."""
+        self.begin()
+        self.clock.advance(5)
+        self.assertEqual(self.said, 0)
+        self.clock.advance(0.125)
+        self.assertEqual(self.said, 1)
+
+    def test_stopped(self) -> None:
+        """After the end of the call nothing follows."""
+        self.begin()
+        self.apology.stop()
+        while self.playout.next(160):
+            pass
+        self.playout.next(160)
+        self.assertEqual((self.said, self.clock.getDelayedCalls()), (0, []))
+
+    def test_tone(self) -> None:
+        """Without a sentence there is the tone that every telephone has for it, in both laws."""
+        for law in ("PCMU", "PCMA"):
+            self.assertEqual(len(sorry(law)), 1990 * 8)
+            self.assertEqual(sorry(law)[: 330 * 8], g711.tone(law, 950, 330))
+
+
+class Calls(SynchronousTestCase):
+    def up(self, script: str, **fields: Any) -> tuple[World, Caller]:
+        world = World(dedent(script), manner(**fields))
+        self.addCleanup(self.nothing_left, world)
+        world.sentences.stored[SORRY] = g711.tone("PCMU", 1000, 1000)
+        caller = Caller(world)
+        return world, caller
+
+    def nothing_left(self, world: World) -> None:
+        world.drain()
+        self.assertEqual(world.left(), [])
+
+    def ended(self, world: World) -> CallRecord:
+        world.run_until(lambda: world.records)
+        return world.record
+
+    def test_elsewhere(self) -> None:
+        """Before the answer the PBX is sent elsewhere when the owner says so; the record has the trouble in words."""
+        world, caller = self.up("on connect: refuse 401", refusal="302", refusal_uri="sip:9@192.0.2.9")
+        caller.invite()
+        world.run(0.5)
+        self.assertEqual(caller.codes[-1], 302)
+        self.assertEqual(caller.last.first("contact"), "<sip:9@192.0.2.9>")
+        self.assertEqual(self.ended(world).trouble, "The voice service does not accept this key (HTTP 401).")
+
+    def test_sentence_and_end(self) -> None:
+        """After the answer the caller hears the stored sentence to its end, then the call ends; none is silent."""
+        world, caller = self.up(LOST, failure_sentence=SORRY)
+        caller.dial()
+        world.run_until(lambda: world.records)
+        self.assertTrue(caller.hears(1000, 2.0, 3.2))
+        self.assertIn("BYE", [request.method for request in caller.requests])
+        [ended] = [event for event in world.record.events if event.what == "ended"]
+        self.assertApproximates(ended.at, 3.1, 0.2)
+        self.assertIn("voice lost: The voice service has no such model", world.record.end_reason)
+        self.assertIn("no such model", world.record.trouble)
+
+    def test_tone_and_transfer(self) -> None:
+        """Without a sentence the caller hears a tone, and is transferred where the owner says."""
+        world, caller = self.up(LOST, failure_uri="300")
+        caller.dial()
+        world.run_until(lambda: any(request.method == "REFER" for request in caller.requests))
+        [refer] = [request for request in caller.requests if request.method == "REFER"]
+        self.assertIn("sip:300@", refer.first("refer-to") or "")
+        self.assertTrue(caller.hears(1400, 2.0))
+        caller.notify("200 OK", over=True)
+        world.run(0.2)
+        self.assertEqual(self.ended(world).end_reason, "transferred")
+
+    def test_transfer_fails(self) -> None:
+        """A transfer that fails leaves nobody in silence: the call ends, and the record says both."""
+        world, caller = self.up(LOST, failure_uri="300")
+        caller.dial()
+        world.run_until(lambda: any(request.method == "REFER" for request in caller.requests))
+        caller.notify("486 Busy Here", over=True)
+        world.run(0.2)
+        self.assertIn("the transfer failed: 486", self.ended(world).end_reason)
+
+    def test_hangs_up_meanwhile(self) -> None:
+        """Who hangs up while the sentence is spoken leaves nothing behind."""
+        world, caller = self.up(LOST, failure_sentence=SORRY)
+        caller.dial()
+        world.run_until(lambda: world.call.state == "failing")
+        caller.bye()
+        world.run(0.1)
+        self.assertEqual(self.ended(world).end_reason, "caller hung up")
