@@ -12,6 +12,9 @@ from typing import Any
 
 from extenbot.media import g711
 
+HELD = 64
+"""Samples at 8 kHz, more than the filter holds back."""
+
 LAWS = {"audio/pcmu": "PCMU", "audio/pcma": "PCMA"}
 """The codec name of each G.711 format."""
 
@@ -41,6 +44,7 @@ class Pcm(Codec):
         self._up, self._down = into / g711.RATE, g711.RATE / out
         self._to_server, self._from_server = resampler("sinc_medium", 1), resampler("sinc_medium", 1)
         self._half = b""  # a sample that was cut in two
+        self._due = 0.0  # bytes of G.711 that the audio of this utterance is worth and that are not made yet
 
     def encode(self, audio: bytes) -> bytes:
         """G.711 of any length."""
@@ -55,14 +59,16 @@ class Pcm(Codec):
         even = len(audio) & ~1
         self._half = audio[even:]
         samples = np.frombuffer(audio[:even], "<i2").astype(np.float32)
-        return self._coded(self._from_server.process(samples, self._down))
+        self._due += len(samples) * self._down
+        return self._coded(samples)
 
     def finish(self) -> bytes:
         """The last 5.9 ms, which the filter still held; half a sample is lost."""
         np = self._numpy
-        rest = self._coded(self._from_server.process(np.zeros(0, np.float32), self._down, end_of_input=True))
+        missing = round(self._due)
+        rest = self._coded(np.zeros(round(HELD / self._down), np.float32))[:missing]
         self._from_server.reset()
-        self._half = b""
+        self._half, self._due = b"", 0.0
         return rest
 
     def _whole(self, samples: Any) -> Any:
@@ -70,7 +76,9 @@ class Pcm(Codec):
         return np.clip(np.rint(samples), -32768, 32767).astype("<i2")
 
     def _coded(self, samples: Any) -> bytes:
-        return bytes(self._codes[self._whole(samples).view("<u2")].tobytes())
+        made = self._codes[self._whole(self._from_server.process(samples, self._down)).view("<u2")]
+        self._due -= len(made)
+        return bytes(made.tobytes())
 
 
 @cache
