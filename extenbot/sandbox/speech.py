@@ -27,11 +27,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import samplerate
 
 from extenbot.sandbox.formats import FORMATS, PCM, Format, code_table, linear_table
 from extenbot.sandbox.frames import Unpacker, pack
-from extenbot.sandbox.resample import Samples, Stream, resample
 from extenbot.sandbox.turns import Turns
+
+Samples = Any  # one-dimensional float32 array
 
 HEARING = 16000  # Hz, Whisper and the voice activity model
 ONSET = 50  # ms of voice that begin a turn
@@ -59,6 +61,11 @@ def wire_of(samples: Samples, wire: Format) -> bytes:
     return bytes(np.frombuffer(code_table(wire), np.uint8)[whole.view(np.uint16)])
 
 
+def resample(samples: Samples, source: int, target: int) -> Samples:
+    """A whole sound at another rate."""
+    return samples if source == target else samplerate.resample(samples, target / source, "sinc_medium")
+
+
 class Listening:
     """Turn detection of one session.
 
@@ -72,7 +79,7 @@ class Listening:
         self.wire = wire
         self.at = at
         self._activity = MicroVad()
-        self._stream = Stream(wire.rate, HEARING)
+        self._stream = samplerate.Resampler("sinc_fastest", 1)
         self._turns = Turns(10, lambda at: tell("started", min(at, self._sound_from)), partial(tell, "stopped"))
         self._turns.now = int(at)
         self._sound_from = self._sound_to = int(at)  # ms, the latest stretch of sound
@@ -83,7 +90,7 @@ class Listening:
     def heard(self, audio: bytes, threshold: float, silence: int) -> None:
         """Any amount of wire audio."""
         self.at += len(audio) / self.wire.per_ms
-        samples = self._stream.put(samples_of(audio, self.wire))
+        samples = self._stream.process(samples_of(audio, self.wire), HEARING / self.wire.rate)
         data = self._rest + (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
         size = HEARING // 100 * 2
         for start in range(0, len(data) - size + 1, size):

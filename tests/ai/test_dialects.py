@@ -154,7 +154,7 @@ class Extra(SynchronousTestCase):
         with self.assertRaises(Invalid) as caught:
             dialects.check_extra(text, dialect)
         self.assertEqual(list(caught.exception.problems), ["extra"])
-        return caught.exception.problems["extra"]
+        return str(caught.exception.problems["extra"])
 
     def test_accepted(self) -> None:
         """What the session accepts may be added, with comments and trailing commas."""
