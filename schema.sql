@@ -14,7 +14,7 @@ create table meta (
     key_check text not null             -- a known word, sealed: tells a wrong key file from the right one
 );
 
-insert into meta (id, schema_version, revision, key_check) values (1, 2, 0, '');
+insert into meta (id, schema_version, revision, key_check) values (1, 3, 0, '');
 
 -- Who may log in.
 create table accounts (
@@ -22,7 +22,8 @@ create table accounts (
     email text not null unique,         -- lower case
     password_hash text not null,        -- argon2
     admin boolean not null,
-    created double precision not null
+    created double precision not null,
+    cap_day double precision not null default 0 -- what its bots may cost a day together, USD; 0: no cap
 );
 
 -- Who is logged in.
@@ -63,7 +64,9 @@ create table bots (
     -- of a registrar only:
     trusted text not null default '',   -- who may call without a digest, networks separated by blanks
     -- of both:
-    transfer_mode text not null default 'blind' -- or 'attended': whom callers are sent to is called first
+    transfer_mode text not null default 'blind', -- or 'attended': whom callers are sent to is called first
+    destinations text not null default '[]', -- named transfer targets, JSON: [{"name": …, "uris": …, "when": …}]
+    manner text not null default '{}'   -- how it converses, JSON: what is not the default of extenbot/manner.py
 );
 
 create index bots_account on bots (account_id);
@@ -92,6 +95,18 @@ create table bot_functions (
 );
 
 create index bot_functions_function on bot_functions (function_id);
+
+-- What bots say word by word, as audio.
+create table sentences (
+    bot_id text not null references bots (id) on delete cascade,
+    text_hash text not null,            -- SHA-256 of the text
+    text text not null,
+    audio bytea not null,               -- G.711 µ-law, 8 kHz
+    how text not null check (how in ('recorded', 'synthesised')),
+    said text not null,                 -- what was really said, as far as that is known
+    created double precision not null,  -- also tells whether the audio has changed
+    primary key (bot_id, text_hash)
+);
 
 -- Where the PBX of a bot can be reached: its registered contacts (RFC 3261 10.3).
 create table bindings (
@@ -148,7 +163,10 @@ create table calls (
     packets_lost bigint not null,
     jitter_ms double precision not null,
     usage text not null,                -- what the voice service counted, JSON
-    outgoing boolean not null default false -- the bot called; else it was called
+    outgoing boolean not null default false, -- the bot called; else it was called
+    cost double precision not null default 0, -- of the voice service, USD
+    trouble text not null default '',   -- what was wrong with the voice, in words for the bot's owner
+    recorded boolean not null default false -- there is, or was, a recording
 );
 
 create index calls_account on calls (account_id, started);

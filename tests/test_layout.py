@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).parent.parent / "extenbot"
 #: lowest first; a module imports only from lower rows, or from its own room
 ROWS = (
-    {"errors", "interfaces", "settings", "tasks", "networks"},
+    {"errors", "interfaces", "settings", "manner", "tasks", "networks"},
     {"sip", "media", "ai"},
     {"switch", "call", "audio", "consultation", "journal", "watch", "failure", "speaking"},
     {"net", "store", "web", "sandbox"},

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from twisted.logger import Logger
 
 from extenbot.ai.tools import name_of
 from extenbot.errors import Invalid
 from extenbot.interfaces import Bot, Function
+from extenbot.manner import restored, restored_destinations, stored, stored_destinations
 from extenbot.store import tables
 from extenbot.store.database import Database
-from extenbot.store.fields import checked_bot, checked_function, new_id, new_password, new_username
+from extenbot.store.fields import (
+    BOT_FIELDS,
+    checked_bot,
+    checked_function,
+    new_id,
+    new_password,
+    new_username,
+    with_values,
+)
 from extenbot.store.keys import Keys, WrongKey
 
-EDITABLE = frozenset(field.name for field in fields(Bot)) - {"id", "account_id", "functions", "destinations", "manner"}
-"""The fields of a bot that forms and commands may set."""
-
 SECRET = frozenset({"password", "token"})
-_PLAIN = EDITABLE - SECRET
+_PLAIN = BOT_FIELDS - SECRET - {"destinations"}
 
 
 class Snapshot(NamedTuple):
@@ -48,13 +55,20 @@ def _bot(row: Row[Any], functions: Iterable[Row[Any]], keys: Keys) -> Bot:
         password=keys.unseal(row.password_sealed),
         token=keys.unseal(row.token_sealed),
         functions=tuple(_function(function, keys) for function in functions),
+        destinations=restored_destinations(row.destinations)[0],
+        manner=restored(row.manner)[0],
         **plain,
     )
 
 
 def _columns(bot: Bot, keys: Keys) -> dict[str, Any]:
     plain: dict[str, Any] = {name: getattr(bot, name) for name in _PLAIN}
-    return plain | {"password_sealed": keys.seal(bot.password), "token_sealed": keys.seal(bot.token)}
+    return plain | {
+        "password_sealed": keys.seal(bot.password),
+        "token_sealed": keys.seal(bot.token),
+        "destinations": stored_destinations(bot.destinations),
+        "manner": stored(bot.manner),
+    }
 
 
 def _linked(connection: Connection, bot_ids: Select[Any] | None = None) -> dict[str, list[Row[Any]]]:
@@ -72,6 +86,8 @@ def _linked(connection: Connection, bot_ids: Select[Any] | None = None) -> dict[
 
 
 class Bots:
+    log = Logger()
+
     def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._now = now
@@ -95,7 +111,10 @@ class Bots:
         return []
 
     def add(self, account_id: str, values: Mapping[str, Any]) -> Bot:
-        """A new bot; of a registrar, username and password are generated when left out. `Invalid` when wrong."""
+        """A new bot out of flat values (`fields.EDITABLE`); `Invalid` when wrong.
+
+        Of a registrar, username and password are generated when left out.
+        """
         chosen = {"name": "", "kind": "registrar", "username": "", "password": ""} | dict(values)
         generated = chosen["kind"] == "registrar" and not chosen["username"]
         if chosen["kind"] == "registrar":
@@ -103,7 +122,8 @@ class Bots:
             chosen["password"] = chosen["password"] or new_password()
         if not (chosen.get("model") or chosen.get("token") or chosen.get("ai_url")):
             chosen["model"] = "sandbox"  # it needs nothing else
-        bot = checked_bot(Bot(id=new_id(), account_id=account_id, **chosen))
+        empty = Bot(id=new_id(), account_id=account_id, name="", kind="registrar", username="", password="")
+        bot = checked_bot(with_values(empty, chosen))
         row = _columns(bot, self._database.keys) | {"id": bot.id, "account_id": account_id, "created": self._now()}
         try:
             with self._database.change() as connection:
@@ -115,11 +135,11 @@ class Bots:
         return bot
 
     def edit(self, bot_id: str, values: Mapping[str, Any]) -> Bot | None:
-        """The bot with these fields changed, or None when it is gone. `Invalid` when wrong."""
+        """The bot with these fields (flat, as in `add`) changed, or None when it is gone. `Invalid` when wrong."""
         old = self.get(bot_id)
         if old is None:
             return None
-        bot = checked_bot(replace(old, **values))
+        bot = checked_bot(with_values(old, values))
         try:
             with self._database.change() as connection:
                 row = _columns(bot, self._database.keys)
@@ -147,14 +167,21 @@ class Bots:
             for row in connection.execute(select(tables.bots)):
                 functions = linked.get(row.id, [])
                 seen = (tuple(row), *(tuple(function) for function in functions))
+                if before.rows.get(row.id) == seen:
+                    bots[row.id], rows[row.id] = before.bots[row.id], seen
+                    continue
                 try:
-                    bots[row.id] = (
-                        before.bots[row.id] if before.rows.get(row.id) == seen else _bot(row, functions, keys)
-                    )
+                    bots[row.id] = _bot(row, functions, keys)
                 except WrongKey:
                     unreadable.append(row.name)
-                else:
-                    rows[row.id] = seen
+                    continue
+                rows[row.id] = seen
+                if wrong := (*restored(row.manner)[1], *restored_destinations(row.destinations)[1]):
+                    self.log.warn(
+                        "Settings of the bot {name} make no sense and are left out: {wrong}",
+                        name=row.name,
+                        wrong=", ".join(wrong),
+                    )
         return Snapshot(revision, bots, rows, tuple(unreadable), frozenset(admins))
 
     def _select(self, condition: Any) -> list[Bot]:

@@ -14,11 +14,7 @@ from extenbot.interfaces import CallRecord, Event, Line
 from extenbot.store import tables
 from extenbot.store.database import Database
 
-_PLAIN = tuple(
-    field.name
-    for field in fields(CallRecord)
-    if field.name not in ("transcript", "usage", "events", "cost", "trouble", "recorded")
-)
+_PLAIN = tuple(field.name for field in fields(CallRecord) if field.name not in ("transcript", "usage", "events"))
 
 
 def _text(value: Any) -> Any:
@@ -31,7 +27,10 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _record(row: Row[Any], transcript: tuple[Line, ...] = (), events: tuple[Event, ...] = ()) -> CallRecord:
-    plain = {name: getattr(row, name) for name in _PLAIN} | {"outgoing": bool(row.outgoing)}
+    plain = {name: getattr(row, name) for name in _PLAIN} | {
+        "outgoing": bool(row.outgoing),
+        "recorded": bool(row.recorded),
+    }
     return CallRecord(**plain, usage=json.loads(row.usage), transcript=transcript, events=events)
 
 

@@ -7,34 +7,53 @@ for every field that is wrong.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import secrets
 import string
-from collections.abc import Callable
-from dataclasses import replace
-from typing import TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from extenbot.ai.tools import check_description, check_template
 from extenbot.errors import Invalid
-from extenbot.interfaces import Bot, Function
+from extenbot.interfaces import Bot, Destination, Function
+from extenbot.manner import MANNER, Field
 
 T = TypeVar("T")
 
 KINDS = ("registrar", "registrant")
 TRANSPORTS = ("udp", "tcp", "tls")  # by which a registrant can reach its PBX
 TRANSFERS = ("blind", "attended")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "kind": KINDS,
+    "transport": ("", *TRANSPORTS),
+    "transfer_mode": TRANSFERS,
+    **{name: field.choices for name, field in MANNER.items() if field.choices},
+}
+"""What the fields of a bot that have a fixed choice may be, the default first unless there is none."""
+
+BOT_FIELDS = frozenset(field.name for field in fields(Bot)) - {"id", "account_id", "functions", "manner"}
+EDITABLE = BOT_FIELDS | MANNER.keys()
+"""The fields of a bot that forms and commands may set: its own, and flat beside them those of its manner."""
+
 USUAL_EXPIRES = 600  # seconds
 WIDEST = {4: 8, 6: 19}  # the shortest prefix that may be trusted, by IP version: the largest that anybody was given
 RESERVED = frozenset({"openai", "70000000000"})  # every bot answers to these request users
 LONGEST_INSTRUCTION = 30_000
 LONGEST_WELCOME = 2_000
+MOST_DESTINATIONS = 20
+MOST_URIS = 5  # of one destination
+LONGEST_WHEN = 500
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(?::[0-9]{1,5})?"
 _REST = r"(?:[;?][^\s<>\"]*)?"
 _SIP_URI = re.compile(rf"[sS][iI][pP][sS]?:(?:[^\s<>\"@]+@)?{_HOST}{_PORT}{_REST}")
 _TEL_URI = re.compile(rf"[tT][eE][lL]:\+?[0-9A-Fa-f*#().-]+{_REST}")
+_NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
+_DIALECT = re.compile(r"[a-z0-9_-]{0,32}")
 _EMAIL = re.compile(r"[^@\s<>\"(),:;\[\]\\]{1,64}@[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")  # no dot needed: demo@localhost
 _LETTERS = string.ascii_letters + string.digits
 
@@ -191,6 +210,93 @@ def _transfer_uri(text: str) -> str:
     return text
 
 
+def _callee(text: str) -> str:
+    """Whom a call can be sent to: as a transfer, or a plain number at the PBX."""
+    text = _line(255)(text)
+    return text if _NUMBER.fullmatch(text) else _transfer_uri(text)
+
+
+def _destinations(raw: object) -> tuple[Destination, ...]:
+    """Destinations, or mappings with the same names; rows in which nothing is said are left out."""
+    if not isinstance(raw, Sequence) or isinstance(raw, str):
+        raise ValueError("A list of destinations, please, each with a name, uris and when.")
+    found: dict[str, Destination] = {}
+    for position, row in enumerate(raw, 1):
+        one = _destination(row, position)
+        if one is None:
+            continue
+        if one.name in found:
+            raise ValueError(f"Two destinations are called {one.name}: the model could not tell them apart.")
+        found[one.name] = one
+    if len(found) > MOST_DESTINATIONS:
+        raise ValueError(f"At most {MOST_DESTINATIONS} destinations, please.")
+    return tuple(found.values())
+
+
+def _destination(row: object, position: int) -> Destination | None:
+    values: Mapping[str, object] = (
+        row._asdict() if isinstance(row, Destination) else row if isinstance(row, Mapping) else {"name": row}
+    )
+    name, uris, when = (values.get(name, "") for name in Destination._fields)
+    if not (isinstance(name, str) and isinstance(uris, str) and isinstance(when, str)):
+        raise ValueError(f"Destination {position}: a name, uris and when, please, each a text.")
+    if not (name.strip() or uris.strip() or when.strip()):
+        return None
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", name.strip()):
+        raise ValueError(f"Destination {position}: a name of 1 to 32 letters, digits, _ and -, please.")
+    try:
+        callees = [_callee(uri) for uri in uris.split()]
+        if not 1 <= len(callees) <= MOST_URIS:
+            raise ValueError(f"One to {MOST_URIS} numbers or URIs, please, separated by blanks.")
+        return Destination(name.strip(), " ".join(callees), _line(LONGEST_WHEN)(when))
+    except ValueError as error:
+        raise ValueError(f"Destination {name.strip()}: {error}") from None
+
+
+def _dialect(text: str) -> str:
+    if not _DIALECT.fullmatch(text):
+        raise ValueError("The name of a dialect, please, or nothing.")
+    return text
+
+
+def _language(text: str) -> str:
+    if text and not re.fullmatch(r"[a-z]{2}", text.lower()):
+        raise ValueError("Two letters, please, such as en or de (ISO 639-1), or nothing for any language.")
+    return text.lower()
+
+
+def _extra(text: str) -> str:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("A JSON object, please.")
+    return text
+
+
+#: beyond what `extenbot.manner` knows: read after it
+_MANNERS: Mapping[str, Callable[[str], str]] = {
+    "dialect": _dialect,
+    "transcription_language": _language,
+    "extra": _extra,
+    "refusal_uri": _callee,
+    "failure_uri": _transfer_uri,
+}
+
+
+def _mannerly(name: str, field: Field) -> Callable[[object], Any]:
+    further = _MANNERS.get(name)
+    return (lambda raw: further(field.read(raw))) if further else field.read
+
+
+def _enabled(raw: object) -> bool:
+    return bool(_ENABLED.read(raw))
+
+
+_ENABLED = Field("", "", True, "flag")
+
+
 def _port(text: str) -> int:
     if not text.strip():
         return 0
@@ -257,16 +363,16 @@ class _Reading:
     def __init__(self) -> None:
         self.problems: dict[str, str] = {}
 
-    def __call__(self, field: str, read: Callable[[str], T], text: str) -> T:
-        """The value; after a mistake the text, which goes no further."""
+    def __call__(self, field: str, read: Callable[[Any], T], raw: object) -> T:
+        """The value; after a mistake what was given, which goes no further."""
         try:
-            text.encode()
-            return read(text)
+            str(raw).encode()
+            return read(raw)
         except UnicodeEncodeError:
             self.problems[field] = "This is not readable text."
         except ValueError as error:
             self.problems[field] = str(error)
-        return cast(T, text)
+        return cast(T, raw)
 
     def done(self, value: T) -> T:
         if self.problems:
@@ -275,6 +381,13 @@ class _Reading:
 
 
 # -- Whole things --------------------------------------------------------------------------
+
+
+def with_values(bot: Bot, values: Mapping[str, Any]) -> Bot:
+    """The bot with flat values (`EDITABLE`) as they were typed: for `checked_bot`, and for nothing else before it."""
+    own = {name: value for name, value in values.items() if name not in MANNER}
+    manner = {name: value for name, value in values.items() if name in MANNER}
+    return replace(bot, **own, manner=replace(bot.manner, **manner))
 
 
 def checked_bot(bot: Bot) -> Bot:
@@ -307,7 +420,15 @@ def checked_bot(bot: Bot) -> Bot:
         expires=read("expires", _expires, str(bot.expires)),
         allowed=read("allowed", _networks, bot.allowed),
         trusted=read("trusted", _trusted, bot.trusted),
+        enabled=read("enabled", _enabled, bot.enabled),
+        destinations=read("destinations", _destinations, bot.destinations),
+        manner=replace(
+            bot.manner,
+            **{name: read(name, _mannerly(name, field), getattr(bot.manner, name)) for name, field in MANNER.items()},
+        ),
     )
+    if bot.manner.refusal == "302" and not bot.manner.refusal_uri:
+        read.problems.setdefault("refusal_uri", "A 302 needs a number or URI to send callers to.")
     if registrant and not bot.password:
         read.problems.setdefault("password", "A registrant needs the password that its PBX gave out.")
     if not registrant and (len(bot.password) < 6 or bot.password == bot.username):

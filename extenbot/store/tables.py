@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -22,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -54,6 +55,7 @@ accounts = Table(
     _column("password_hash", Text),
     _column("admin", Boolean),
     _column("created", Double),
+    _column("cap_day", Double, server_default="0"),
     UniqueConstraint("email"),
 )
 
@@ -94,6 +96,8 @@ bots = Table(
     _column("created", Double),
     _column("trusted", Text, server_default=""),
     _column("transfer_mode", Text, server_default="blind"),
+    _column("destinations", Text, server_default="[]"),
+    _column("manner", Text, server_default="{}"),
     CheckConstraint("kind in ('registrar', 'registrant')"),
     Index("bots_account", "account_id"),
 )
@@ -120,6 +124,19 @@ bot_functions = Table(
     _owned("bot_id", "bots.id", primary_key=True),
     _owned("function_id", "functions.id", primary_key=True),
     Index("bot_functions_function", "function_id"),
+)
+
+sentences = Table(
+    "sentences",
+    metadata,
+    _owned("bot_id", "bots.id", primary_key=True),
+    _column("text_hash", Text, primary_key=True),
+    _column("text", Text),
+    _column("audio", LargeBinary),
+    _column("how", Text),
+    _column("said", Text),
+    _column("created", Double),
+    CheckConstraint("how in ('recorded', 'synthesised')"),
 )
 
 bindings = Table(
@@ -179,6 +196,9 @@ calls = Table(
     _column("jitter_ms", Double),
     _column("usage", Text),
     _column("outgoing", Boolean, server_default=false()),
+    _column("cost", Double, server_default="0"),
+    _column("trouble", Text, server_default=""),
+    _column("recorded", Boolean, server_default=false()),
     Index("calls_account", "account_id", "started"),
     Index("calls_bot", "bot_id", "started"),
 )

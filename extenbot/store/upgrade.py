@@ -18,6 +18,20 @@ STEPS: Mapping[int, tuple[str, ...]] = {
         "alter table bindings add column path text not null default ''",
         "alter table calls add column outgoing boolean not null default false",
     ),
+    2: (
+        "alter table accounts add column cap_day double precision not null default 0",
+        "alter table bots add column destinations text not null default '[]'",
+        "alter table bots add column manner text not null default '{}'",
+        "alter table calls add column cost double precision not null default 0",
+        "alter table calls add column trouble text not null default ''",
+        "alter table calls add column recorded boolean not null default false",
+        (
+            "create table sentences (bot_id text not null references bots (id) on delete cascade, "
+            "text_hash text not null, text text not null, audio bytea not null, "
+            "how text not null check (how in ('recorded', 'synthesised')), said text not null, "
+            "created double precision not null, primary key (bot_id, text_hash))"
+        ),
+    ),
 }
 """What leads from each version to the next, for SQLite and PostgreSQL alike."""
 

@@ -46,5 +46,8 @@ def record(account_id: str, bot_id: str = "b", **changes: Any) -> CallRecord:
         transcript=(Line("bot", "Hello.", 1.6), Line("caller", "Grüß Gott <b>!", 4.0), Line("bot", "And", 6.0, True)),
         usage={"input_tokens": 12, "output_tokens": 34},
         events=(Event(0.0, "invited", {"peer": "10.8.0.1:5060"}), Event(41.0, "ended", {"reason": "bye"})),
+        cost=0.0625,
+        trouble="The voice service was lost twice.",
+        recorded=True,
     )
     return replace(made, **changes)

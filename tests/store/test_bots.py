@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import CannotStart, Invalid
-from extenbot.interfaces import Function
+from extenbot.interfaces import Destination, Function, Manner
+from extenbot.store import tables
 from extenbot.store.directory import POLL, Change
+from extenbot.store.fields import EDITABLE
 from tests.store.examples import BINDING
 from tests.store.inline import InlinePool, InlineReactor, new_folder, open_store
 
@@ -99,6 +105,57 @@ class BotsTest(Kept):
         }
         bot = self.bots.get(self.add(**given).id)
         self.assertEqual({field: getattr(bot, field) for field in given}, given)
+
+    def test_manner(self) -> None:
+        """How a bot converses is given beside its other fields, as forms have it, and what is not given stays."""
+        bot = self.add(speed="1.25", silence="0", greeting_interruptible="off", record=True)
+        manner = Manner(speed=1.25, silence=0, greeting_interruptible=False, record=True)
+        self.assertEqual((bot.manner, self.bots.get(bot.id)), (manner, bot))
+        self.assertEqual(self.add().manner, Manner())
+        edited = self.bots.edit(bot.id, {"name": "Eva", "cap_call": "2.50", "silence": ""})
+        self.assertEqual(edited.manner, replace(manner, cap_call=2.5, silence=15))  # type: ignore[union-attr]
+        with self.store._database.read() as connection:
+            kept = connection.exec_driver_sql(f"select manner from bots where id = '{bot.id}'").scalar_one()
+        self.assertEqual(
+            json.loads(kept), {"speed": 1.25, "greeting_interruptible": False, "record": True, "cap_call": 2.5}
+        )
+        for name in EDITABLE:
+            self.assertTrue(hasattr(bot, name) != hasattr(bot.manner, name), name)
+
+    def test_destinations(self) -> None:
+        """Named transfer targets come back in their order; an edit replaces all of them."""
+        sales = Destination("sales", "sip:200@10.8.0.1 +4930123456", "about orders")
+        bot = self.add(destinations=[sales, {"name": "boss", "uris": "100"}, {"name": "", "uris": " "}])
+        self.assertEqual(self.bots.get(bot.id).destinations, (sales, Destination("boss", "100")))  # type: ignore[union-attr]
+        self.assertEqual(self.bots.edit(bot.id, {"name": "Eva"}).destinations, bot.destinations)  # type: ignore[union-attr]
+        self.assertEqual(self.bots.edit(bot.id, {"destinations": ()}).destinations, ())  # type: ignore[union-attr]
+
+    def test_unreadable_manner(self) -> None:
+        """What another version has left is read as far as it makes sense, and the rest is told once."""
+        bot = self.add(destinations=[Destination("sales", "100")])
+        told: list[str] = []
+
+        def listen(event: Any) -> None:
+            told.append(event.get("wrong", ""))
+
+        globalLogPublisher.addObserver(listen)  # type: ignore[arg-type]
+        self.addCleanup(lambda: globalLogPublisher.removeObserver(listen))  # type: ignore[arg-type]
+        for kept, targets, manner, named in (
+            ('{"speed": 0.5, "telepathy": true, "silence": "long"}', "[]", Manner(speed=0.5), "silence"),
+            ('{"vad_threshold": 7, "record": 1, "speed": 1e999}', "[]", Manner(), "vad_threshold, record, speed"),
+            ("[1]", "{}", Manner(), "manner, destinations"),
+            ("nonsense", '[3, {"name": "a", "uris": "1", "hours": 9}]', Manner(), "manner, destinations"),
+        ):
+            with self.store._database.change() as connection:
+                connection.execute(update(tables.bots).values(manner=kept, destinations=targets))
+            told.clear()
+            for _ in range(2):
+                self.store.directory.load()
+            found = self.store.directory.by_id(bot.id)
+            assert found is not None
+            self.assertEqual((found.manner, [word for word in told if word]), (manner, [named]))
+            left = (Destination("a", "1"),) if "hours" in targets else ()
+            self.assertEqual(found.destinations, left)
 
     def test_unique_usernames(self) -> None:
         """A username that we give out names one bot; two PBXs may both have given out 100."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Invalid
-from extenbot.interfaces import Bot, Function
+from extenbot.interfaces import Bot, Function, Manner
+from extenbot.manner import GROUPS, MANNER, restored, stored
 from extenbot.store import fields
 
 GOOD = Bot(id="1", account_id="a", name="Ada", kind="registrar", username="1000000001", password="long-enough")
@@ -142,6 +143,119 @@ class Fields(SynchronousTestCase):
         ]
         for field, value in right:
             self.assertEqual(getattr(fields.checked_bot(replace(GOOD, **{field: value})), field), value)  # type: ignore[arg-type]
+
+    def test_manner(self) -> None:
+        """Every setting of how a bot converses is checked at its field, as text from a form and as it is stored."""
+        wrong: list[tuple[str, object, str]] = [
+            ("vad_threshold", "1.5", "from 0 to 1"),
+            ("vad_threshold", "0,5", "0.5"),
+            ("vad_threshold", float("nan"), "from 0 to 1"),
+            ("vad_threshold", 10**400, "from 0 to 1"),
+            ("vad_padding", "2001", "from 0 to 2000 (ms)"),
+            ("vad_padding", "-1", "whole number"),
+            ("vad_silence", "99", "from 100 to 5000"),
+            ("vad_silence", "300.5", "whole number"),
+            ("vad_silence", True, "whole number"),
+            ("speed", "0.2", "from 0.25 to 1.5"),
+            ("speed", "fast", "number"),
+            ("max_output_tokens", "4097", "from 1 to 4096, or 0"),
+            ("response_timeout", 1.9, "from 2 to 60 (seconds)"),
+            ("silence", "4", "or 0"),
+            ("silence", "601", "from 5 to 600"),
+            ("longest", "1441", "from 0 to 1440"),
+            ("cap_call", "-0.01", "number"),
+            ("cap_day", "1e9", "number"),
+            ("turn_detection", "none", "server_vad or semantic_vad."),
+            ("vad_eagerness", "keen", "auto, low"),
+            ("barge_in", "maybe", "immediate, confirmed or off."),
+            ("noise_reduction", "all", "or nothing"),
+            ("reasoning", "deep", "xhigh, or nothing"),
+            ("parallel_tools", "true", "yes or no"),
+            ("record", "perhaps", "Yes or no"),
+            ("record", 1, "Yes or no"),
+            ("transcription_language", "german", "Two letters"),
+            ("transcription_model", "x" * 101, "At most 100"),
+            ("extra", "[1]", "JSON object"),
+            ("extra", '{"a":', "JSON object"),
+            ("refusal", "404", "503, 480 or 302, or nothing"),
+            ("refusal", "302", ""),
+            ("refusal_uri", "nowhere", "telephone URI"),
+            ("failure_uri", "100", "telephone URI"),
+            ("failure_sentence", "two\nlines", "One line"),
+            ("record_notice", "x" * 501, "At most 500"),
+            ("record_notice", "half \udc80", "readable"),
+            ("record_notice", 5, "Text"),
+        ]
+        for field, value, words in wrong:
+            with self.subTest(field=field, value=value):
+                found = self.problems(fields.with_values(GOOD, {field: value}))
+                self.assertEqual(list(found), ["refusal_uri" if value == "302" else field])
+                [sentence] = found.values()
+                self.assertIn(words, sentence)
+                self.assertTrue(sentence.endswith("."), sentence)
+
+    def test_good_manner(self) -> None:
+        """What people type is taken, and nothing at all means the default."""
+        right: list[tuple[str, object, object]] = [
+            ("vad_threshold", " .5 ", 0.5),
+            ("vad_threshold", 1, 1.0),
+            ("vad_silence", 300.0, 300),
+            ("silence", "0", 0),
+            ("cap_day", "0.05", 0.05),
+            ("max_output_tokens", "4096", 4096),
+            ("greeting_interruptible", "off", False),
+            ("record", "on", True),
+            ("record", "Yes", True),
+            ("barge_in", "Confirmed", "confirmed"),
+            ("transcription_language", "DE", "de"),
+            ("extra", ' {"a": 1}', '{"a": 1}'),
+            ("refusal_uri", "+4930123456", "+4930123456"),
+            ("failure_uri", "sip:100@10.8.0.1", "sip:100@10.8.0.1"),
+        ]
+        for field, value, settled in right:
+            found = getattr(fields.checked_bot(fields.with_values(GOOD, {field: value})).manner, field)
+            self.assertEqual((found, type(found)), (settled, type(settled)), field)
+        nothing = fields.checked_bot(fields.with_values(GOOD, dict.fromkeys(MANNER, "")))
+        self.assertEqual(nothing, GOOD)
+        every = fields.checked_bot(fields.with_values(GOOD, {"refusal": "302", "refusal_uri": "100"}))
+        self.assertEqual(every.manner.refusal, "302")
+
+    def test_manner_is_whole(self) -> None:
+        """Each setting is described for people, in a group, with a default that is itself good."""
+        for name, field in MANNER.items():
+            self.assertIn(field.group, GROUPS)
+            self.assertTrue(field.says)
+            self.assertEqual(field.read(field.default), getattr(Manner(), name))
+            self.assertEqual(bool(field.choices), field.kind == "choice")
+        self.assertEqual(fields.CHOICES["barge_in"], ("immediate", "confirmed", "off"))
+
+    def test_stored_manner(self) -> None:
+        """What is stored comes back, and only what is not the default is stored."""
+        manner = Manner(speed=1.25, silence=0, record=True, extra='{"a": "ä"}')
+        self.assertEqual(restored(stored(manner)), (manner, ()))
+        self.assertEqual(stored(Manner()), "{}")
+
+    def test_destinations(self) -> None:
+        """Named targets are told apart by the model; each goes to numbers and URIs that can be called."""
+        for rows, words in (
+            ([{"name": "sales", "uris": "100"}, {"name": "sales", "uris": "101"}], "called sales"),
+            ([{"name": "front desk", "uris": "100"}], "Destination 1: a name"),
+            ([{"name": "x" * 33, "uris": "100"}], "Destination 1: a name"),
+            ([{"name": "sales", "uris": ""}], "Destination sales: One to 5"),
+            ([{"name": "sales", "uris": "sip:1@h nowhere"}], "Destination sales: A SIP"),
+            ([{"name": "sales", "uris": "1 2 3 4 5 6"}], "One to 5"),
+            ([{"name": "sales", "uris": "1", "when": "two\nlines"}], "One line"),
+            ([{"name": "sales", "uris": 100}], "each a text"),
+            ([5], "each a text"),
+            ("sales", "A list"),
+            (None, "A list"),
+            ([{"name": f"n{n}", "uris": "1"} for n in range(21)], "At most 20"),
+            ([{"name": "sales", "uris": "1", "when": "half \udc80"}], "control characters"),
+        ):
+            found = self.problems(fields.with_values(GOOD, {"destinations": rows}))
+            self.assertEqual(list(found), ["destinations"])
+            self.assertIn(words, found["destinations"])
+            self.assertTrue(found["destinations"].endswith("."), found)
 
     def test_accounts(self) -> None:
         """Emails as people write them, also on this machine; passwords of a useful length."""

@@ -24,6 +24,9 @@ _FAMILIES = (
     ("bool", "boolean"),
     ("double", "double"),
     ("real", "double"),
+    ("bytea", "bytes"),
+    ("blob", "bytes"),
+    ("numeric", "bytes"),  # what SQLite makes of "bytea"; blobs stay blobs there
     ("bigint", "bigint"),
     ("int", "integer"),
 )

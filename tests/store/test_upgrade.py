@@ -17,6 +17,7 @@ from extenbot.settings import Settings
 from extenbot.store import keys, upgrade
 from extenbot.store.bindings import Bindings
 from extenbot.store.bots import Bots
+from extenbot.store.calls import Calls
 from extenbot.store.database import KEY_CHECK, Database, statements
 from extenbot.store.tables import SCHEMA_VERSION, metadata
 from tests.store.examples import BINDING
@@ -24,23 +25,30 @@ from tests.store.inline import new_folder
 from tests.store.postgres import Postgres
 from tests.store.test_schema import described, reflected
 
-VERSION_1 = Path(__file__).with_name("schema_1.sql")
+OLD = (1, 2)
 
 
-def fill(connection: Connection, sealed: keys.Keys) -> None:
-    """A database as version 1 left it: a bot with a password, and its PBX registered."""
-    for statement in statements(VERSION_1.read_text()):
+def fill(connection: Connection, sealed: keys.Keys, version: int) -> None:
+    """A database as an old version left it: a bot with a password, its PBX registered, and a call."""
+    for statement in statements(Path(__file__).with_name(f"schema_{version}.sql").read_text()):
         connection.exec_driver_sql(statement)
     connection.exec_driver_sql(f"update meta set revision = 7, key_check = '{sealed.seal(KEY_CHECK)}'")
     connection.exec_driver_sql("insert into accounts values ('a', 'you@example.org', 'x', true, 1.5)")
+    since_2 = ", '', 'blind'" if version > 1 else ""
     connection.exec_driver_sql(
         f"insert into bots values ('b', 'a', 'Ada', 'registrar', '{BINDING.username}', '{sealed.seal('secret')}', "
-        "'', 'sandbox', '', '', '', 'Be kind.', '', '', true, '', '', 0, '', 600, '', 2.5)"
+        f"'', 'sandbox', '', '', '', 'Be kind.', '', '', true, '', '', 0, '', 600, '', 2.5{since_2})"
     )
+    since_2 = ", ''" if version > 1 else ""
     connection.exec_driver_sql(
         f"insert into bindings values ('b', 0, '{BINDING.contact}', '', '', '{BINDING.call_id}', {BINDING.cseq}, "
         f"'UDP', '127.0.0.1', 5060, '10.8.0.1', 5060, {BINDING.expires_at}, '', '{BINDING.user_agent}', "
-        f"{BINDING.registered_at})"
+        f"{BINDING.registered_at}{since_2})"
+    )
+    since_2 = ", false" if version > 1 else ""
+    connection.exec_driver_sql(
+        "insert into calls values ('c', 'a', 'b', 'x@y', '100', '', 'openai', '10.8.0.1:5060', 3.5, null, 4.5, '', "
+        f"'busy', 1, 2, 3, 0.5, '{{}}'{since_2})"
     )
 
 
@@ -64,34 +72,42 @@ class Upgrading(SynchronousTestCase):
         routed = replace(BINDING, path=("<sip:edge.example;lr>", '<sip:b,c@core.example;lr;x="a,b">'))
         bindings.replace({bot.username: [routed]})
         self.assertEqual(bindings.load(), {bot.username: (routed,)})
-        Bots(database).edit(bot.id, {"name": "Eva"})
+        Bots(database).edit(bot.id, {"name": "Eva", "barge_in": "off"})
+        call = Calls(database).get("c")
+        assert call is not None
+        self.assertEqual((call.caller, call.cost, call.trouble, call.recorded), ("100", 0.0, "", False))
+        database.close()
 
 
 class OnSqlite(Upgrading):
-    def setUp(self) -> None:
-        self.settings = Settings(data=new_folder(self))
-        engine = create_engine(self.settings.database_url)
+    def filled(self, version: int) -> Settings:
+        settings = Settings(data=new_folder(self))
+        engine = create_engine(settings.database_url)
         with engine.begin() as connection:
-            fill(connection, keys.make(self.settings.key_file))
+            fill(connection, keys.make(settings.key_file), version)
         engine.dispose()
+        return settings
 
     def test_moved_up(self) -> None:
-        """A version-1 database keeps its bots and registrations, and has all that a new one has."""
-        self.moved_up(self.settings)
-        Database(self.settings).close()  # and once more, with nothing left to do
+        """An older database keeps its bots, registrations and calls, and has all that a new one has."""
+        for version in OLD:
+            settings = self.filled(version)
+            self.moved_up(settings)
+            Database(settings).close()  # and once more, with nothing left to do
 
     def test_all_or_nothing(self) -> None:
         """A step that fails leaves the database as it was, and says so in one line."""
+        settings = self.filled(1)
         with (
             patch.dict(upgrade.STEPS, {1: (*upgrade.STEPS[1], "alter table nowhere add column x text")}),
             self.assertRaises(CannotStart),
         ):
-            Database(self.settings)
-        with sqlite3.connect(self.settings.data / "extenbot.sqlite3") as raw:
+            Database(settings)
+        with sqlite3.connect(settings.data / "extenbot.sqlite3") as raw:
             self.assertEqual(raw.execute("select schema_version from meta").fetchone(), (1,))
             self.assertNotIn("trusted", [row[1] for row in raw.execute("pragma table_info(bots)")])
         raw.close()
-        self.moved_up(self.settings)
+        self.moved_up(settings)
 
 
 class OnPostgres(Upgrading):
@@ -104,9 +120,12 @@ class OnPostgres(Upgrading):
 
     def test_moved_up(self) -> None:
         """The same on a real PostgreSQL."""
-        settings = Settings(data=new_folder(self), database=DatabaseSettings(url=self.server.url))
-        engine = create_engine(make_url(self.server.url).set(drivername="postgresql+psycopg"))
-        with engine.begin() as connection:
-            fill(connection, keys.make(settings.key_file))
-        engine.dispose()
-        self.moved_up(settings)
+        for version in OLD:
+            settings = Settings(data=new_folder(self), database=DatabaseSettings(url=self.server.url))
+            engine = create_engine(make_url(self.server.url).set(drivername="postgresql+psycopg"))
+            with engine.begin() as connection:
+                connection.exec_driver_sql("drop schema public cascade")
+                connection.exec_driver_sql("create schema public")
+                fill(connection, keys.make(settings.key_file), version)
+            engine.dispose()
+            self.moved_up(settings)
