@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
-from extenbot.interfaces import Bot, CallRecord, Flow, Registration
+from extenbot.errors import BackendLost
+from extenbot.interfaces import Bot, CallRecord, Flow, LiveCall, Registration
 
 T = TypeVar("T")
 
@@ -21,6 +23,34 @@ class Connection:
     sip_port: int = 5060
     rtp_ports: range = range(10000, 20001)
     sip_transport: str = "UDP"
+
+
+def _cannot_speak(_bot: Bot, _text: str) -> Deferred[str]:
+    return fail(BackendLost("lost", "This server has no voice to speak with."))
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What the pages ask of the running service beside its store. None of it blocks but `recording`.
+
+    `calls`         the calls of an account that are up
+    `hang_up`       ends one, by account and call id; whether there was one
+    `spent_today`   what the bots of an account have cost since midnight (UTC), USD by bot id
+    `speak`         has a bot say a sentence and keeps the audio; gives what was really said, or an `ExtenbotError`
+    `recording`     where the recording of the call with that id lies when there is one; for `Store.run`
+    `erase`         removes that recording; for `Store.run`
+    """
+
+    calls: Callable[[str], Sequence[LiveCall]] = lambda _account_id: ()
+    hang_up: Callable[[str, str], bool] = lambda _account_id, _call_id: False
+    spent_today: Callable[[str], Mapping[str, float]] = lambda _account_id: {}
+    speak: Callable[[Bot, str], Deferred[str]] = _cannot_speak
+    recording: Callable[[str], Path | None] = lambda _call_id: None
+    erase: Callable[[str], object] = lambda _call_id: None
+
+
+NOTHING = Live()
+"""Nothing is up, nothing was spent, nothing is recorded."""
 
 
 class Binding(Protocol):

@@ -23,7 +23,7 @@ from extenbot.interfaces import Bot, Registration, Standing
 from extenbot.networks import cautions
 from extenbot.settings import Settings
 from extenbot.web.guides import guides, host, values
-from extenbot.web.seams import Account, Binding, Connection, Store
+from extenbot.web.seams import NOTHING, Account, Binding, Connection, Live, Store
 from extenbot.web.throttle import Throttle
 from extenbot.web.views import Views
 from extenbot.web.visits import LONGEST_BODY, Cookies, Turned, Visit, address, new_secret, read_form
@@ -84,12 +84,13 @@ def site(
     registered: Callable[[str], Sequence[Binding]],
     registration: Callable[[str], Registration | None],
     now: Callable[[], float] = time.time,
+    live: Live = NOTHING,
 ) -> Resource:
     """All pages. `registered` gives the contacts of the bot with that username, now.
 
     `registration` tells how it stands with that of the registrant with that id.
     """
-    return _Guarded(Pages(store, settings, connection, registered, registration, now).app.resource(), settings)
+    return _Guarded(Pages(store, settings, connection, registered, registration, now, live).app.resource(), settings)
 
 
 class PagesSite(Site):
@@ -193,8 +194,11 @@ class Pages:
         registered: Callable[[str], Sequence[Binding]],
         registration: Callable[[str], Registration | None],
         now: Callable[[], float],
+        live: Live,
     ) -> None:
         self._store = store
+        self._now = now
+        self._live = live
         self._sign_up = settings.web.sign_up
         self._connection = connection
         self._registered = registered
