@@ -23,7 +23,7 @@ from extenbot.settings import Settings
 from extenbot.web.seams import Account, Binding, Connection, Live, Store
 from extenbot.web.throttle import Throttle
 from extenbot.web.views import Views
-from extenbot.web.visits import Cookies, Turned, Visit, address, new_secret, read_form
+from extenbot.web.visits import Cookies, Turned, Visit, address, new_secret, read_form, read_upload
 
 P = ParamSpec("P")
 
@@ -34,11 +34,11 @@ def page(route: Callable[Concatenate[Pages, Visit, P], Awaitable[bytes]]) -> Cal
     """For everybody: finds out who asks and, when a form was sent, reads and checks it."""
 
     @wraps(route)
-    async def served(self: Pages, request: Request, *args: P.args, **kwargs: P.kwargs) -> bytes:
-        visit = await self.visit(request)
+    async def served(pages: Pages, request: Request, *args: P.args, **kwargs: P.kwargs) -> bytes:
+        visit = await pages.visit(request)
         if request.method == b"POST":
             read_form(visit)
-        return await route(self, visit, *args, **kwargs)
+        return await route(pages, visit, *args, **kwargs)
 
     return served
 
@@ -49,13 +49,29 @@ def own_page(
     """For those who are logged in; others go to the login page."""
 
     @wraps(route)
-    async def served(self: Pages, request: Request, *args: P.args, **kwargs: P.kwargs) -> bytes:
-        visit = await self.visit(request)
+    async def served(pages: Pages, request: Request, *args: P.args, **kwargs: P.kwargs) -> bytes:
+        visit = await pages.visit(request)
         if visit.account is None:
             return go(request, "/login")
         if request.method == b"POST":
             read_form(visit)
-        return await route(self, visit, visit.account, *args, **kwargs)
+        return await route(pages, visit, visit.account, *args, **kwargs)
+
+    return served
+
+
+def own_upload(
+    route: Callable[Concatenate[Pages, Visit, Account, P], Awaitable[bytes]],
+) -> Callable[..., Awaitable[bytes]]:
+    """`own_page` for a form with a file in it."""
+
+    @wraps(route)
+    async def served(pages: Pages, request: Request, *args: P.args, **kwargs: P.kwargs) -> bytes:
+        visit = await pages.visit(request)
+        if visit.account is None:
+            return go(request, "/login")
+        await pages.store.run(read_upload, visit)  # some megabytes: not where audio is waiting
+        return await route(pages, visit, visit.account, *args, **kwargs)
 
     return served
 

@@ -45,7 +45,15 @@ class Views:
             auto_reload=False,
         )
         self._templates.globals["static"] = self._static_url
-        self._templates.filters |= {"clock": clock, "length": length, "when": when, "iso": iso, "fields": fields}
+        self._templates.filters |= {
+            "clock": clock,
+            "exactly": exactly,
+            "length": length,
+            "when": when,
+            "iso": iso,
+            "fields": fields,
+            "usd": usd,
+        }
 
     def render(self, name: str, values: Mapping[str, Any]) -> bytes:
         return self._templates.get_template(name).render(values).encode("utf-8", "replace")
@@ -58,6 +66,17 @@ def clock(seconds: float) -> str:
     """A moment inside a call: 0:07.2."""
     minutes, rest = divmod(max(0.0, seconds), 60)
     return f"{int(minutes)}:{rest:04.1f}"
+
+
+def exactly(seconds: float) -> str:
+    """The same to the millisecond: 00:07.213."""
+    minutes, rest = divmod(round(max(0.0, seconds) * 1000), 60_000)
+    return f"{minutes:02}:{rest // 1000:02}.{rest % 1000:03}"
+
+
+def usd(amount: float) -> str:
+    """Money: $12.40, and what is less than a dollar to a hundredth of a cent: $0.0123."""
+    return f"${amount:,.4f}" if 0 < amount < 1 else f"${amount:,.2f}"
 
 
 def length(seconds: float) -> str:

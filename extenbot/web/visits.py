@@ -10,15 +10,19 @@ import hmac
 import ipaddress
 import secrets
 from dataclasses import dataclass, field
+from io import BytesIO
 from urllib.parse import parse_qsl
 
+from multipart import MultipartError, MultipartParser, parse_options_header
 from twisted.web.http import Request
 
 from extenbot.errors import ExtenbotError
 from extenbot.web.seams import Account
 
-LONGEST_BODY = 256 * 1024  # bytes of a form
-_MOST_FIELDS = 50
+LONGEST_BODY = 512 * 1024  # bytes of a form
+LONGEST_UPLOAD = 6 * 1024 * 1024  # bytes of a form with a file: half a minute of the best that people record
+_MOST_FIELDS = 150
+_MOST_PARTS = 10
 
 
 class Turned(ExtenbotError):
@@ -63,6 +67,7 @@ class Visit:
     secret: str  # the cookie that form tokens are derived from
     address: str
     form: dict[str, str] = field(default_factory=dict)
+    file: bytes = b""
 
     @property
     def form_token(self) -> str:
@@ -89,21 +94,58 @@ def address(request: Request) -> str:
 
 def read_form(visit: Visit) -> None:
     """The fields that were sent into `visit.form`; `Turned` when they did not come from a form we made."""
-    request = visit.request
-    kind = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
+    if _kind(visit) != "application/x-www-form-urlencoded":
         raise Turned(415, "Only forms are taken here.")
-    body = request.content.read(LONGEST_BODY + 1) if request.content else b""
-    if len(body) > LONGEST_BODY:
-        raise Turned(413, "That is more than we take.")
+    body = _body(visit, LONGEST_BODY)
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError:
-        raise Turned(400, "This form cannot be read.") from None
+        raise _unreadable() from None
     visit.form = dict(pairs)
-    if not visit.secret or not hmac.compare_digest(
-        visit.form.pop("form_token", "").encode("utf-8", "replace"), visit.form_token.encode()
-    ):
+    _check_token(visit)
+
+
+def read_upload(visit: Visit) -> None:
+    """The fields of a form with one file in it: the text into `visit.form`, the file into `visit.file`. Blocks."""
+    if _kind(visit) != "multipart/form-data":
+        raise Turned(415, "Only forms with a file are taken here.")
+    body = _body(visit, LONGEST_UPLOAD)
+    options = parse_options_header(visit.request.getHeader("content-type") or "")[1]
+    try:
+        for part in MultipartParser(
+            BytesIO(body),
+            options.get("boundary", ""),
+            part_limit=_MOST_PARTS,
+            memory_limit=LONGEST_UPLOAD,
+            spool_limit=LONGEST_UPLOAD,
+        ):
+            if part.filename is None:
+                visit.form[part.name] = part.value
+            else:
+                visit.file = part.raw
+    except (MultipartError, ValueError, LookupError):
+        raise _unreadable() from None
+    _check_token(visit)
+
+
+def _kind(visit: Visit) -> str:
+    return (visit.request.getHeader("content-type") or "").partition(";")[0].strip().lower()
+
+
+def _body(visit: Visit, longest: int) -> bytes:
+    body: bytes = visit.request.content.read(longest + 1) if visit.request.content else b""
+    if len(body) > longest:
+        raise Turned(413, "That is more than we take.")
+    return body
+
+
+def _unreadable() -> Turned:
+    return Turned(400, "This form cannot be read.")
+
+
+def _check_token(visit: Visit) -> None:
+    sent = visit.form.pop("form_token", "").encode("utf-8", "replace")
+    if not visit.secret or not hmac.compare_digest(sent, visit.form_token.encode()):
         raise Turned(
             403, "This form is out of date, or cookies are switched off. Go back, reload the page and try again."
         )

@@ -28,9 +28,14 @@ for (const button of document.querySelectorAll("button[data-copies]")) {
 }
 
 const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-for (const time of document.querySelectorAll("time[datetime]")) {
-  time.title = time.textContent;
-  time.textContent = local.format(new Date(time.dateTime));
+
+function localize(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    time.title = time.textContent;
+    time.textContent = local.format(new Date(time.dateTime));
+  }
 }
+
+localize(document);
 
 document.querySelector("[aria-invalid=true]")?.focus();

@@ -19,6 +19,7 @@ class Page:
     code: int
     text: str
     headers: dict[str, list[str]]
+    body: bytes
 
     @property
     def location(self) -> str:
@@ -53,7 +54,7 @@ class Browser:
             method, self._origin + path, headers=headers, allow_redirects=False, browser_like_redirects=False, **more
         )
         response = self._result(asked)
-        text = self._result(response.text())
+        body = self._result(response.content())
         found = {
             name.decode().lower(): [value.decode() for value in values]
             for name, values in response.headers.getAllRawHeaders()
@@ -63,7 +64,7 @@ class Browser:
             self.cookies.pop(name, None)
             if value and "max-age=0" not in line.lower():
                 self.cookies[name] = value
-        return Page(response.code, text, found)
+        return Page(response.code, body.decode("utf-8", "replace"), found, body)
 
     def get(self, path: str, **more: Any) -> Page:
         return self.ask("GET", path, **more)
