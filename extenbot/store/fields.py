@@ -7,7 +7,6 @@ for every field that is wrong.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import secrets
 import string
@@ -16,6 +15,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
+from extenbot.ai.dialects import DIALECTS, check_extra, name_of
 from extenbot.ai.tools import check_description, check_template
 from extenbot.errors import Invalid
 from extenbot.interfaces import Bot, Destination, Function
@@ -30,6 +30,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "kind": KINDS,
     "transport": ("", *TRANSPORTS),
     "transfer_mode": TRANSFERS,
+    "dialect": ("", *DIALECTS),
     **{name: field.choices for name, field in MANNER.items() if field.choices},
 }
 """What the fields of a bot that have a fixed choice may be, the default first unless there is none."""
@@ -53,7 +54,6 @@ _REST = r"(?:[;?][^\s<>\"]*)?"
 _SIP_URI = re.compile(rf"[sS][iI][pP][sS]?:(?:[^\s<>\"@]+@)?{_HOST}{_PORT}{_REST}")
 _TEL_URI = re.compile(rf"[tT][eE][lL]:\+?[0-9A-Fa-f*#().-]+{_REST}")
 _NUMBER = re.compile(r"\+?[0-9*#]{1,32}")
-_DIALECT = re.compile(r"[a-z0-9_-]{0,32}")
 _EMAIL = re.compile(r"[^@\s<>\"(),:;\[\]\\]{1,64}@[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")  # no dot needed: demo@localhost
 _LETTERS = string.ascii_letters + string.digits
 
@@ -254,8 +254,9 @@ def _destination(row: object, position: int) -> Destination | None:
 
 
 def _dialect(text: str) -> str:
-    if not _DIALECT.fullmatch(text):
-        raise ValueError("The name of a dialect, please, or nothing.")
+    text = text.lower()
+    if text and text not in DIALECTS:
+        raise ValueError(f"Choose one of {', '.join(DIALECTS)}, or nothing.")
     return text
 
 
@@ -265,21 +266,10 @@ def _language(text: str) -> str:
     return text.lower()
 
 
-def _extra(text: str) -> str:
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError("A JSON object, please.")
-    return text
-
-
 #: beyond what `extenbot.manner` knows: read after it
 _MANNERS: Mapping[str, Callable[[str], str]] = {
     "dialect": _dialect,
     "transcription_language": _language,
-    "extra": _extra,
     "refusal_uri": _callee,
     "failure_uri": _transfer_uri,
 }
@@ -429,6 +419,11 @@ def checked_bot(bot: Bot) -> Bot:
     )
     if bot.manner.refusal == "302" and not bot.manner.refusal_uri:
         read.problems.setdefault("refusal_uri", "A 302 needs a number or URI to send callers to.")
+    if not read.problems.keys() & {"extra", "dialect", "ai_url", "model"}:
+        try:
+            check_extra(bot.manner.extra, name_of(bot.manner.dialect, bot.ai_url, bot.model))
+        except Invalid as error:
+            read.problems |= error.problems
     if registrant and not bot.password:
         read.problems.setdefault("password", "A registrant needs the password that its PBX gave out.")
     if not registrant and (len(bot.password) < 6 or bot.password == bot.username):

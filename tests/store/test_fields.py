@@ -175,8 +175,10 @@ class Fields(SynchronousTestCase):
             ("record", 1, "Yes or no"),
             ("transcription_language", "german", "Two letters"),
             ("transcription_model", "x" * 101, "At most 100"),
-            ("extra", "[1]", "JSON object"),
-            ("extra", '{"a":', "JSON object"),
+            ("dialect", "klingon", "openai, azure"),
+            ("extra", "[1]", "object"),
+            ("extra", '{"a":', "line 1"),
+            ("extra", '{"type": "realtime"}', "type"),
             ("refusal", "404", "503, 480 or 302, or nothing"),
             ("refusal", "302", ""),
             ("refusal_uri", "nowhere", "telephone URI"),
@@ -208,7 +210,8 @@ class Fields(SynchronousTestCase):
             ("record", "Yes", True),
             ("barge_in", "Confirmed", "confirmed"),
             ("transcription_language", "DE", "de"),
-            ("extra", ' {"a": 1}', '{"a": 1}'),
+            ("dialect", "Azure", "azure"),
+            ("extra", ' {"max_output_tokens": 9}', '{"max_output_tokens": 9}'),
             ("refusal_uri", "+4930123456", "+4930123456"),
             ("failure_uri", "sip:100@10.8.0.1", "sip:100@10.8.0.1"),
         ]
@@ -217,6 +220,8 @@ class Fields(SynchronousTestCase):
             self.assertEqual((found, type(found)), (settled, type(settled)), field)
         nothing = fields.checked_bot(fields.with_values(GOOD, dict.fromkeys(MANNER, "")))
         self.assertEqual(nothing, GOOD)
+        other = {"ai_url": "ws://127.0.0.1:8000/v1/realtime", "dialect": "localai", "extra": '{"anything": 1}'}
+        self.assertEqual(fields.checked_bot(fields.with_values(GOOD, other)).manner.extra, '{"anything": 1}')
         every = fields.checked_bot(fields.with_values(GOOD, {"refusal": "302", "refusal_uri": "100"}))
         self.assertEqual(every.manner.refusal, "302")
 
