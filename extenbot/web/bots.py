@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from extenbot.ai import dialects
 from extenbot.errors import Invalid
 from extenbot.interfaces import Bot, Standing
 from extenbot.networks import cautions
-from extenbot.web.form import FRESH, sent, typed
+from extenbot.web.form import FRESH, form, sent, typed
 from extenbot.web.guides import guides, host, values
 from extenbot.web.pages import Pages, app, go, own_page
 from extenbot.web.seams import Account
@@ -135,7 +136,11 @@ def shown_form(
         422 if problems else 200,
         section="bots",
         bot=bot,
-        typed={**dict.fromkeys(FRESH, ""), **shown},
+        form=form(shown, problems or {}),
         problems=problems or {},
+        models=dialects.MODELS,
+        voices=dialects.VOICES,
+        transcribers=dialects.TRANSCRIBERS,
+        dialects=dialects.DIALECTS,
         domain=host(pages.connection.domain),
     )

@@ -1,11 +1,19 @@
-"""The form of a bot: what stands in it, and what comes back from it."""
+"""The form of a bot: what stands in it, and what comes back from it.
+
+Everything in it is text, as a browser has it. Flags come as yes and no, of which the no is always sent; what does not
+come at all stays as it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
-from extenbot.interfaces import Bot
+from extenbot.interfaces import Bot, Destination, Manner
+
+DESTINATIONS = 6
+"""Rows for destinations; a bot that got more elsewhere has more."""
 
 _TEXTS = (
     "name",
@@ -28,8 +36,28 @@ _TEXTS = (
     "trusted",
 )
 _SECRETS = ("password", "token")
+_MANNER = tuple(field.name for field in fields(Manner))
+_EMPTY_AT_NOUGHT = frozenset({"port", "max_output_tokens", "cap_call", "cap_day"})
 
-FRESH: Mapping[str, str] = dict.fromkeys((*_TEXTS, "forget_token"), "") | {
+
+def written(name: str, value: object) -> str:
+    """A value of a bot as people type it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6f}".rstrip("0").rstrip(".") if value or name not in _EMPTY_AT_NOUGHT else ""
+    if isinstance(value, int):
+        return str(value) if value or name not in _EMPTY_AT_NOUGHT else ""
+    return str(value)
+
+
+def _manner(manner: Manner) -> dict[str, str]:
+    return {name: written(name, getattr(manner, name)) for name in _MANNER}
+
+
+FRESH: Mapping[str, str] = {
+    **dict.fromkeys((*_TEXTS, "forget_token"), ""),
+    **_manner(Manner()),
     "expires": "600",
     "kind": "registrar",
     "enabled": "on",
@@ -41,14 +69,58 @@ FRESH: Mapping[str, str] = dict.fromkeys((*_TEXTS, "forget_token"), "") | {
 
 def typed(bot: Bot) -> dict[str, str]:
     """The form as it was typed to get this bot; secrets never come back."""
-    shown = {field: str(getattr(bot, field)) for field in _TEXTS} | ({"enabled": "on"} if bot.enabled else {})
-    return shown | {"port": str(bot.port or "")}
+    shown = {name: written(name, getattr(bot, name)) for name in _TEXTS} | _manner(bot.manner)
+    for number, destination in enumerate(bot.destinations, 1):
+        shown |= {f"destination_{number}_{part}": text for part, text in destination._asdict().items()}
+    return shown | ({"enabled": "on"} if bot.enabled else {})
 
 
 def sent(form: Mapping[str, str]) -> dict[str, Any]:
     """The bot as the form wants it. A secret that was left empty stays as it is."""
-    found: dict[str, Any] = {field: form[field] for field in _TEXTS if field in form}
-    found |= {field: form[field].strip() for field in _SECRETS if form.get(field, "").strip()}
+    found: dict[str, Any] = {name: form[name] for name in (*_TEXTS, *_MANNER) if name in form}
+    found |= {name: form[name].strip() for name in _SECRETS if form.get(name, "").strip()}
     if "forget_token" in form:
         found["token"] = ""
+    if "destination_1_name" in form:
+        found["destinations"] = [row._asdict() for row in _rows(form)]
     return found | {"enabled": "enabled" in form}
+
+
+def _rows(form: Mapping[str, str]) -> list[Destination]:
+    """As many as the form has, those in which nothing stands included: mistakes are told by number."""
+    rows: list[Destination] = []
+    while f"destination_{len(rows) + 1}_name" in form:
+        number = len(rows) + 1
+        rows.append(Destination(*(form.get(f"destination_{number}_{part}", "") for part in Destination._fields)))
+    return rows
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the template asks."""
+
+    typed: Mapping[str, str]
+    problems: Mapping[str, str]
+    before: Mapping[str, str]  # what stands in a form that nobody has touched
+
+    def opened(self, *names: str) -> str:
+        """The attribute of a <details> around these fields: open when something in it is set, or wrong."""
+        opened = any(name in self.problems or self.typed[name] != self.before[name] for name in names)
+        return " open" if opened else ""
+
+    @property
+    def destinations(self) -> Sequence[Destination]:
+        """The rows to show: those in which something stands, then empty ones."""
+        rows = _rows(self.typed)
+        return rows + [Destination("", "")] * max(0, DESTINATIONS - len(rows))
+
+    @property
+    def used(self) -> int:
+        """How many rows are shown before the reader asks for more."""
+        used = [number for number, row in enumerate(self.destinations, 1) if any(row)]
+        return max(used, default=0)
+
+
+def form(shown: Mapping[str, str], problems: Mapping[str, str]) -> Form:
+    """With every field in it, also those that were not sent."""
+    return Form({**FRESH, "enabled": "", **shown}, problems, FRESH)

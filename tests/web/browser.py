@@ -33,6 +33,17 @@ class Page:
         assert found, f"no field {name}"
         return html.unescape(found[1])
 
+    def chosen(self, name: str) -> str:
+        """What is chosen in the list, the radio buttons or the box of that name."""
+        found = re.search(rf'<select[^>]* name="{name}".*?</select>', self.text, re.DOTALL)
+        marked = (
+            re.findall(r'<option value="([^"]*)" selected', found[0])
+            if found
+            else re.findall(rf'<input type="(?:radio|checkbox)" name="{name}" value="([^"]*)" checked', self.text)
+        )
+        assert len(marked) < 2, f"{name} has {marked}"
+        return html.unescape(marked[0]) if marked else ""
+
     def problem(self, name: str) -> str:
         """The sentence at a field, or nothing."""
         found = re.search(rf'<p class="problem" id="{name}-problem">([^<]*)</p>', self.text)
