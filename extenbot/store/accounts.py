@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from extenbot.errors import Invalid
@@ -99,6 +99,24 @@ class Accounts:
             ).first()
         good = _hasher().verify(password, row.password_hash if row else _nobody())
         return _account(row) if row and good else None
+
+    def change_password(self, account_id: str, old: str, new: str, token: str = "") -> None:
+        """`Invalid` (`old`, `new`) when the old one is wrong or the new one poor. Ends all logins but that of `token`."""
+        table, sessions = tables.accounts, tables.sessions
+        with self._database.read() as connection:
+            row = connection.execute(select(table).where(table.c.id == account_id)).first()
+        if row is None or not _hasher().verify(old, row.password_hash):
+            raise Invalid({"old": "This is not the password of the account."})
+        try:
+            checked_account(row.email, new)
+        except Invalid as error:
+            raise Invalid({"new": error.problems["password"]}) from None
+        password_hash = _hasher().hash(new)
+        with self._database.write() as connection:
+            connection.execute(update(table).where(table.c.id == account_id).values(password_hash=password_hash))
+            connection.execute(
+                delete(sessions).where(sessions.c.account_id == account_id, sessions.c.token_hash != _token_hash(token))
+            )
 
     def open_session(self, account_id: str) -> str:
         """A new login; the token goes into the cookie and is not kept."""

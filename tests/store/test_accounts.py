@@ -56,6 +56,22 @@ class AccountsTest(SynchronousTestCase):
         self.accounts.close_session(other)
         self.assertIsNone(self.accounts.session(other))
 
+    def test_change_password(self) -> None:
+        """A new password takes the old one, and ends every other login, of this account only."""
+        mine, other = self.accounts.open_session(self.account.id), self.accounts.open_session(self.account.id)
+        stranger = self.accounts.open_session(self.accounts.add("b@example.org", "correct horse").id)
+        for old, new, field in (("wrong", "battery staple", "old"), ("correct horse", "short", "new")):
+            with self.assertRaises(Invalid) as caught:
+                self.accounts.change_password(self.account.id, old, new, mine)
+            self.assertEqual(list(caught.exception.problems), [field])
+        self.assertEqual(self.accounts.session(other), self.account)
+        self.accounts.change_password(self.account.id, "correct horse", "battery staple", mine)
+        self.assertIsNone(self.accounts.check("you@example.org", "correct horse"))
+        self.assertEqual(self.accounts.check("you@example.org", "battery staple"), self.account)
+        self.assertEqual(self.accounts.session(mine), self.account)
+        self.assertIsNone(self.accounts.session(other))
+        self.assertIsNotNone(self.accounts.session(stranger))
+
     def test_remove(self) -> None:
         """With an account go its bots and its logins."""
         token = self.accounts.open_session(self.account.id)
