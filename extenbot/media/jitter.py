@@ -37,7 +37,8 @@ class JitterBuffer:
     def __init__(self, codec: str) -> None:
         self._silence = g711.SILENCE[codec]
         self._quiet = g711.quiet(codec)
-        self._frame = self._silence * g711.FRAME
+        self.nothing = self._silence * g711.FRAME
+        """This very object is what a turn gives in which nothing has arrived."""
         self._ready: deque[bytes] = deque()
         self._backlog = 0  # bytes in _ready
         self._early: dict[int, tuple[int, bytes]] = {}  # beyond a hole: sequence → timestamp, audio
@@ -95,7 +96,7 @@ class JitterBuffer:
         ready = self._ready
         if not ready:
             self._filled += g711.FRAME
-            return self._frame
+            return self.nothing
         if len(ready[0]) == g711.FRAME:
             self._backlog -= g711.FRAME
             return ready.popleft()

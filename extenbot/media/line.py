@@ -80,7 +80,8 @@ class Line:
         """Gets what is heard and what is really sent. Whoever sets it closes it."""
         self._clock = clock
         self._pacer = pacer
-        self._ear = Ear(voice, heard)
+        self._jitter = JitterBuffer(voice)
+        self._ear = Ear(voice, self._jitter.nothing, heard)
         self._digit = digit
         self._voice = voice
         self._quiet = g711.SILENCE[voice] * g711.FRAME
@@ -88,7 +89,6 @@ class Line:
         self._begin_ours()
         self._timestamp = tokens.bits(32)
         self._name = tokens.text(16)
-        self._jitter = JitterBuffer(voice)
         self._keys = dtmf.Keys()
         self._port: RtpPort | None = None
         self._leave: Callable[[], None] | None = None
@@ -294,6 +294,8 @@ class Line:
             self._octets += len(payload)
         if recorder is not None:
             recorder.sent(sent)
+        said = None if sent is self._silence else sent
+        playout = self.playout
         self._timestamp = (self._timestamp + self._frame) & 0xFFFFFFFF
         self._due += self._ptime
         while self._due >= CALLER_MS:
@@ -302,7 +304,7 @@ class Line:
                 audio = self._jitter.take()
                 if recorder is not None:
                     recorder.heard(audio)
-                self._ear.heard(audio)
+                self._ear.heard(audio, said, playout.held and not playout.empty)
             elif recorder is not None:
                 recorder.heard(self._quiet)
         self._until_report -= self._ptime
@@ -415,6 +417,7 @@ class Line:
             received, lost = self._before
             self._before = received + self._reception.received, lost + max(0, self._reception.lost)
             self._jitter.reset()
+            self._ear.renew()
             self._keys = dtmf.Keys()
             self._their_report = (0, 0.0)
         self._reception = rtcp.Reception(ssrc, sequence)
