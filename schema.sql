@@ -10,7 +10,7 @@
 create table meta (
     id integer not null primary key check (id = 1),
     schema_version integer not null,    -- an older one is moved up, see store/upgrade.py
-    revision bigint not null,           -- grows in every transaction that touches accounts, bots or functions
+    revision bigint not null,           -- grows in every transaction that touches accounts, bots, functions or sentences
     key_check text not null             -- a known word, sealed: tells a wrong key file from the right one
 );
 

@@ -63,10 +63,12 @@ from extenbot.sip.registrant import Means
 from extenbot.sip.registrants import Pace, Registrants
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.transaction import Transactions
+from extenbot.speaking import Speaking
 from extenbot.store.directory import Change
+from extenbot.store.sentences import SYNTHESISED
 from extenbot.store.store import Store
 from extenbot.switch import Switch
-from extenbot.web.seams import Connection
+from extenbot.web.seams import Connection, Live
 from extenbot.web.site import PagesSite, site
 
 #: files, sockets and pipes of one call, generously: two UDP sockets, one TCP, and both ends of it with the local voice
@@ -149,6 +151,9 @@ class Extenbot(Service):
             run_tool=self._run_tool,
             records=self.store.records,
             rtp_timeout=settings.rtp.timeout,
+            ledger=self.store.ledger,
+            sentences=self.store.sentences,
+            record=self.store.recordings.begin,
         )
         self.registrar = Registrar(reactor, time.time, settings.sip.expires, settings.sip.min_expires)
         self.registrar.restore(chain.from_iterable(self.store.bindings.load().values()))
@@ -198,7 +203,14 @@ class Extenbot(Service):
         for endpoint in settings.sip.listen:
             self.sip.listen(endpoint)
         pages = PagesSite(
-            site(self.store, settings, self._connection(), self.registrar.bindings, self.registrants.state)
+            site(
+                self.store,
+                settings,
+                self._connection(),
+                self.registrar.bindings,
+                self.registrants.state,
+                live=self._live(),
+            )
         )
         web = [self._listen_tcp(endpoint, pages) for endpoint in settings.web.listen]
         if settings.console.authorized_keys is not None:
@@ -299,6 +311,30 @@ class Extenbot(Service):
                 voice: Voice = backend.open(order, surroundings)
                 return voice
         raise BackendLost("no_model", f"No voice back end serves the model {order.bot.model}.")
+
+    def _live(self) -> Live:
+        """What the pages see of calls, and do with them."""
+
+        def hang_up(account_id: str, call_id: str) -> bool:
+            found = [call for call in self.switch.calls if call.id == call_id and call.bot.account_id == account_id]
+            for call in found:
+                call.hang_up("ended on the pages")
+            return bool(found)
+
+        async def speak(bot: Bot, text: str) -> str:
+            speaking = Speaking(self._reactor, self._open_voice, bot, text, self._tokens.text(20))
+            audio, said = await speaking.spoken
+            await self.store.change(self.store.sentences.save, bot.id, text, audio, SYNTHESISED, said)
+            return said
+
+        return Live(
+            calls=self.switch.live,
+            hang_up=hang_up,
+            spent_today=self.store.ledger.today,
+            speak=lambda bot, text: Deferred.fromCoroutine(speak(bot, text)),
+            recording=self.store.recordings.path,
+            erase=self.store.recordings.remove,
+        )
 
     async def _run_tool(self, function: Function, arguments: Json, context: ToolContext) -> str:
         for tool in self._tools:

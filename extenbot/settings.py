@@ -317,6 +317,12 @@ class Sandbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Recordings:
+    folder: Path | None = _setting(None, _path, "where recordings of calls are kept; empty: `recordings` in `data`")
+    days: int = _setting(0, _whole(0, 36500), "recordings are deleted after so many days; 0: never")
+
+
+@dataclass(frozen=True, slots=True)
 class Console:
     listen: tuple[Endpoint, ...] = _setting(
         (Endpoint("tcp", 2222, "127.0.0.1"),), _listen("tcp"), "where the SSH console listens"
@@ -377,6 +383,7 @@ class Settings:
     database: Database = field(default_factory=Database)
     ai: Ai = field(default_factory=Ai)
     sandbox: Sandbox = field(default_factory=Sandbox)
+    recordings: Recordings = field(default_factory=Recordings)
     console: Console = field(default_factory=Console)
     limits: Limits = field(default_factory=Limits)
     guard: Guard = field(default_factory=Guard)
@@ -385,6 +392,11 @@ class Settings:
     def database_url(self) -> str:
         """The SQLAlchemy URL in force."""
         return self.database.url or f"sqlite:///{self.data.absolute() / 'extenbot.sqlite3'}"
+
+    @property
+    def recordings_folder(self) -> Path:
+        """Where recordings are kept."""
+        return self.recordings.folder or self.data / "recordings"
 
     @property
     def key_file(self) -> Path:
@@ -399,6 +411,7 @@ SECTIONS: dict[str, type[Any]] = {
     "database": Database,
     "ai": Ai,
     "sandbox": Sandbox,
+    "recordings": Recordings,
     "console": Console,
     "limits": Limits,
     "guard": Guard,

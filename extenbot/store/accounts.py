@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from extenbot.errors import Invalid
 from extenbot.store import tables
 from extenbot.store.database import Database
-from extenbot.store.fields import checked_account, new_id
+from extenbot.store.fields import checked_account, checked_cap, new_id
 
 SESSION_LIFE = 14 * 86400.0
 """Seconds after which one has to log in again."""
@@ -28,6 +28,7 @@ class Account:
     email: str
     admin: bool
     created: float
+    cap_day: float = 0.0  # what its bots may cost a day together, USD; 0: no cap
 
 
 @cache
@@ -44,7 +45,7 @@ def _nobody() -> str:
 
 
 def _account(row: Row[Any]) -> Account:
-    return Account(row.id, row.email, bool(row.admin), row.created)
+    return Account(row.id, row.email, bool(row.admin), row.created, row.cap_day)
 
 
 def _token_hash(token: str) -> str:
@@ -91,6 +92,14 @@ class Accounts:
         with self._database.change() as connection:
             return connection.execute(delete(tables.accounts).where(tables.accounts.c.id == account_id)).rowcount > 0
 
+    def set_cap(self, account_id: str, cap_day: object) -> float:
+        """What the bots of the account may cost a day together, USD, as typed; 0: no cap. `Invalid` when wrong."""
+        cap = checked_cap(cap_day)
+        with self._database.change() as connection:
+            table = tables.accounts
+            connection.execute(update(table).where(table.c.id == account_id).values(cap_day=cap))
+        return cap
+
     def check(self, email: str, password: str) -> Account | None:
         """The account when both are right; the answer takes equally long when not."""
         with self._database.read() as connection:
@@ -101,7 +110,7 @@ class Accounts:
         return _account(row) if row and good else None
 
     def change_password(self, account_id: str, old: str, new: str, token: str = "") -> None:
-        """`Invalid` (`old`, `new`) when the old one is wrong or the new one poor. Ends all logins but that of `token`."""
+        """`Invalid` (`old`, `new`) when the old one is wrong or the new one poor. Ends all logins but `token`."""
         table, sessions = tables.accounts, tables.sessions
         with self._database.read() as connection:
             row = connection.execute(select(table).where(table.c.id == account_id)).first()

@@ -27,19 +27,23 @@ from extenbot.store.fields import (
     with_values,
 )
 from extenbot.store.keys import Keys, WrongKey
+from extenbot.store.sentences import Held
+from extenbot.store.sentences import read as read_sentences
 
 SECRET = frozenset({"password", "token"})
 _PLAIN = BOT_FIELDS - SECRET - {"destinations"}
 
 
 class Snapshot(NamedTuple):
-    """All bots at one revision. `rows` tells which ones have stayed as they were."""
+    """All that calls go by, at one revision. `rows` tells which bots have stayed as they were."""
 
     revision: int = -1
     bots: Mapping[str, Bot] = {}
     rows: Mapping[str, tuple[Any, ...]] = {}
     unreadable: tuple[str, ...] = ()  # names of bots whose secrets no key fits
     admins: frozenset[str] = frozenset()  # ids of accounts
+    caps: Mapping[str, float] = {}  # of accounts: what they may spend a day, USD
+    sentences: Held = {}  # noqa: RUF012 — a Mapping, as those above
 
 
 def _function(row: Row[Any], keys: Keys) -> Function:
@@ -155,14 +159,16 @@ class Bots:
             return connection.execute(delete(tables.bots).where(tables.bots.c.id == bot_id)).rowcount > 0
 
     def snapshot(self, before: Snapshot) -> Snapshot:
-        """All bots as they are now; those that have not changed since `before` are the same objects."""
+        """All as it is now; bots and sentences that have not changed since `before` are the same objects."""
         keys = self._database.keys
         bots: dict[str, Bot] = {}
         rows: dict[str, tuple[Any, ...]] = {}
         unreadable: list[str] = []
         with self._database.read() as connection:
             revision = int(connection.execute(select(tables.meta.c.revision)).scalar_one())
-            admins = connection.execute(select(tables.accounts.c.id).where(tables.accounts.c.admin)).scalars().all()
+            owners = tables.accounts.c
+            accounts = connection.execute(select(owners.id, owners.admin, owners.cap_day)).all()
+            sentences = read_sentences(connection, before.sentences)
             linked = _linked(connection)
             for row in connection.execute(select(tables.bots)):
                 functions = linked.get(row.id, [])
@@ -182,7 +188,15 @@ class Bots:
                         name=row.name,
                         wrong=", ".join(wrong),
                     )
-        return Snapshot(revision, bots, rows, tuple(unreadable), frozenset(admins))
+        return Snapshot(
+            revision,
+            bots,
+            rows,
+            tuple(unreadable),
+            frozenset(account.id for account in accounts if account.admin),
+            {account.id: account.cap_day for account in accounts if account.cap_day},
+            sentences,
+        )
 
     def _select(self, condition: Any) -> list[Bot]:
         table = tables.bots

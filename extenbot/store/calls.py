@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from extenbot.interfaces import CallRecord, Event, Line
@@ -15,6 +15,8 @@ from extenbot.store import tables
 from extenbot.store.database import Database
 
 _PLAIN = tuple(field.name for field in fields(CallRecord) if field.name not in ("transcript", "usage", "events"))
+
+LONGEST = 7 * 86400.0  # seconds: no call is longer
 
 
 def _text(value: Any) -> Any:
@@ -94,6 +96,17 @@ class Calls:
             query = query.where(table.c.started < before)
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(query)]
+
+    def spent_since(self, moment: float) -> list[tuple[str, str, float]]:
+        """What the calls that have ended since then have cost: account, bot and USD."""
+        table, owners = tables.calls, select(tables.accounts.c.id)  # by way of them the index can be used
+        query = (
+            select(table.c.account_id, table.c.bot_id, func.sum(table.c.cost))
+            .where(table.c.account_id.in_(owners), table.c.started >= moment - LONGEST, table.c.ended >= moment)
+            .group_by(table.c.account_id, table.c.bot_id)
+        )
+        with self._database.read() as connection:
+            return [(account, bot, float(cost)) for account, bot, cost in connection.execute(query)]
 
     def get(self, call_id: str, account_id: str | None = None) -> CallRecord | None:
         """The whole record when it is there and, with `account_id`, belongs to it."""

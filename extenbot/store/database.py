@@ -89,7 +89,7 @@ class Database:
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
-        """A transaction that touches accounts, bots or functions: every directory reads them again."""
+        """A transaction that touches accounts, bots, functions or sentences: every directory reads them again."""
         with self.write() as connection:
             connection.execute(update(meta).values(revision=meta.c.revision + 1))
             yield connection

@@ -1,4 +1,4 @@
-"""All bots in memory, for the signalling path: never older than a second."""
+"""All bots in memory, with what they say and may cost, for the signalling path: never older than a second."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from extenbot.interfaces import Bot
 from extenbot.networks import Networks
 from extenbot.store.bots import Bots, Snapshot
 from extenbot.store.database import Database
+from extenbot.store.sentences import Sentences
 from extenbot.store.writing import Run
 
 POLL = 0.5  # seconds between two looks at the revision
@@ -29,8 +30,8 @@ class Change(NamedTuple):
 class Directory:
     """Implements `interfaces.Directory`.
 
-    Commands and pages may run in other processes; each change of bots, functions or
-    accounts raises the revision in the database, which is polled.
+    Commands and pages may run in other processes; each change of bots, functions,
+    sentences or accounts raises the revision in the database, which is polled.
     """
 
     log = Logger()
@@ -41,6 +42,7 @@ class Directory:
     def __init__(self, database: Database, run: Run, clock: Any) -> None:
         self._database = database
         self._bots = Bots(database)
+        self.sentences = Sentences(database)
         self._run = run
         self._now = Snapshot()
         self._by_username: dict[str, Bot] = {}
@@ -80,6 +82,10 @@ class Directory:
         bot = next(iter(found.values())) if len(found) == 1 else None
         return bot if bot and (self._one_owner or bot.account_id in self._now.admins) else None
 
+    def cap_of(self, account_id: str) -> float:
+        """What the bots of an account may cost a day together, USD; 0: no cap."""
+        return self._now.caps.get(account_id, 0.0)
+
     def all(self) -> list[Bot]:
         return list(self._now.bots.values())
 
@@ -107,6 +113,7 @@ class Directory:
         if snapshot.revision <= before.revision:  # two looks crossed, the newer one was first
             return
         self._now = snapshot
+        self.sentences.take(snapshot.sentences)
         self._by_username = {bot.username: bot for bot in snapshot.bots.values() if bot.kind == "registrar"}
         self._trusting = Networks((bot.trusted, name, bot) for name, bot in self._by_username.items() if bot.trusted)
         self._one_owner = len({bot.account_id for bot in snapshot.bots.values()}) == 1

@@ -452,6 +452,13 @@ def checked_account(email: str, password: str) -> tuple[str, str]:
     return read.done((read("email", _email, email), read("password", _account_password, password)))
 
 
+def checked_cap(raw: object) -> float:
+    """What the bots of an account may cost a day, USD, as typed; `Invalid` otherwise."""
+    read = _Reading()
+    cap: float = read("cap_day", MANNER["cap_day"].read, raw)
+    return read.done(cap)
+
+
 def _email(text: str) -> str:
     text = _line(254)(text).lower()
     if not _EMAIL.fullmatch(text) or ".." in text:

@@ -1,4 +1,4 @@
-"""The store as the service has it: the database, all bots in memory, and the only thread pool.
+"""The store as the service has it: the database, all bots in memory, recordings, and the only thread pool.
 
 `open` blocks and may refuse to start; `start` and `stop` are for the running reactor.
 """
@@ -24,7 +24,10 @@ from extenbot.store.calls import Calls
 from extenbot.store.database import Database
 from extenbot.store.directory import Directory
 from extenbot.store.fields import new_password
+from extenbot.store.ledger import Ledger
+from extenbot.store.recordings import Recordings
 from extenbot.store.registrations import Registrations
+from extenbot.store.sentences import Sentences
 from extenbot.store.writing import Part, Writing
 
 T = TypeVar("T")
@@ -79,7 +82,10 @@ class SavedRegistrations:
 
 
 class Store:
-    """`accounts`, `bots`, `functions`, `calls` and `registrations` block: give their methods to `run` or `change`."""
+    """`accounts`, `bots`, `functions`, `calls` and `registrations` block: give their methods to `run` or `change`.
+
+    So do `sentences.save` and `.remove` (`change`) and `recordings.path` and `.remove` (`run`).
+    """
 
     accounts: Accounts
     bots: Bots
@@ -89,6 +95,9 @@ class Store:
     directory: Directory
     records: Records
     bindings: SavedBindings
+    ledger: Ledger
+    recordings: Recordings
+    sentences: Sentences
 
     def __init__(self, settings: Settings, reactor: Any, pool: ThreadPool | None = None) -> None:
         self._settings = settings
@@ -108,7 +117,13 @@ class Store:
         self.records = Records(self.calls, self._writing)
         self.bindings = SavedBindings(Bindings(self._database), self._writing)
         self.saved_registrations = SavedRegistrations(self.registrations, self._writing)
+        self.recordings = Recordings(
+            self._settings.recordings_folder, self._settings.recordings.days, self.run, self._reactor
+        )
         self.directory.load()
+        self.sentences = self.directory.sentences
+        self.ledger = Ledger(self.directory)
+        self.ledger.load(self.calls.spent_since(self.ledger.midnight))
 
     def seed_demo(self) -> tuple[str, str, Bot] | None:
         """On the very first start: an account and a bot on the local voice, as (email, password, bot). Blocks."""
@@ -132,10 +147,12 @@ class Store:
     async def start(self) -> None:
         self._pool.start()
         self.directory.start()
+        self.recordings.start()
 
     async def stop(self) -> None:
         """Write what still waits, then close."""
         self.directory.stop()
+        await self.recordings.stop()
         await self._writing.stop()
         self._pool.stop()
         self.close()
@@ -149,7 +166,7 @@ class Store:
         return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
 
     async def change(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """`run` for what changes accounts, bots or functions: calls go by it as soon as this returns."""
+        """`run` for what changes accounts, bots, functions or sentences: calls go by it as soon as this returns."""
         result = await self.run(function, *args, **kwargs)
         await self.directory.refresh()
         return result

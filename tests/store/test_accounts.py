@@ -72,6 +72,17 @@ class AccountsTest(SynchronousTestCase):
         self.assertIsNone(self.accounts.session(other))
         self.assertIsNotNone(self.accounts.session(stranger))
 
+    def test_cap(self) -> None:
+        """What the bots of an account may cost a day is set, changed and taken away; nonsense is told."""
+        self.assertEqual(self.account.cap_day, 0.0)
+        for typed, cap in (("12.50", 12.5), (3, 3.0), ("", 0.0)):
+            self.assertEqual(self.accounts.set_cap(self.account.id, typed), cap)
+            self.assertEqual([account.cap_day for account in self.accounts.all()], [cap])
+        for typed in ("much", "1,5", "-1"):
+            with self.assertRaises(Invalid) as caught:
+                self.accounts.set_cap(self.account.id, typed)
+            self.assertEqual(list(caught.exception.problems), ["cap_day"])
+
     def test_remove(self) -> None:
         """With an account go its bots and its logins."""
         token = self.accounts.open_session(self.account.id)

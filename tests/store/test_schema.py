@@ -14,6 +14,7 @@ from extenbot.store.accounts import Accounts
 from extenbot.store.bots import Bots
 from extenbot.store.calls import Calls
 from extenbot.store.database import Database, schema_file, statements
+from extenbot.store.sentences import Sentences
 from extenbot.store.tables import SCHEMA_VERSION, metadata
 from tests.store.examples import record
 from tests.store.inline import new_folder
@@ -139,6 +140,12 @@ class OnPostgres(SynchronousTestCase):
         assert found is not None
         self.assertEqual(found.caller, "nul and half ?")
         self.assertEqual(found.transcript, record(account.id).transcript)
+        self.assertEqual((found.cost, found.recorded), (0.0625, True))
+        self.assertEqual(calls.spent_since(found.ended), [(account.id, found.bot_id, 0.0625)])
+        sentences = Sentences(database)
+        sentences.save(bot.id, "Hello", b"\xff\x00\x7f", "recorded", "Hello")
+        sentences.load()
+        self.assertEqual(sentences.audio(bot.id, "Hello", "PCMU"), b"\xff\x00\x7f")
         second = Database(settings)  # opened again while the first is in use
-        self.assertEqual(second.revision(), 2)
+        self.assertEqual(second.revision(), 3)
         second.close()
