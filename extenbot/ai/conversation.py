@@ -1,19 +1,21 @@
-"""One conversation with a voice model, from dialling its server to the last transcript.
+"""One conversation with a voice model, from dialling its server to the last transcript, in one session after another.
 
-The machine, as the world sees it:
+The machine, as the call sees it:
 
-    connecting --session.created--> configuring --session.updated, formats right--> ready
-    ready --greet--> talking           ready, talking --finish--> finishing --settled--> closed
-    any but finishing: refused, late, lost, a fatal error --> closed, and the listener hears `lost`
-    finishing: whatever happens --> closed, and the listener hears `finished`
+    opening --session open--> ready --greet--> talking
+    talking --session lost--> mending --another one open--> talking
+    ready, talking, mending --finish--> finishing --settled--> closed
+    opening, ready: the session is lost, or talking, mending: no other can be had --> closed, and the call hears `lost`
+    finishing: whatever happens --> closed, and the call hears `finished`
 
-In *connecting* and *configuring* nothing of the call goes out: a server that has not
-confirmed our codec yet would take G.711 for PCM, and the caller would hear noise. *ready*
-differs from *talking* only in that the greeting is still owed. *finishing* waits for what
-the caller said last: transcripts come late, or never, so it lasts 2 s at most. *closed* is
-final and silent: no timer, no message, no call to the listener.
+*ready* differs from *talking* only in that nobody hears us yet. *finishing* waits for what the caller said last:
+transcripts come late, or never, so it lasts 2 s at most. *closed* is final and silent: no timer, no message.
 
-The turn taking inside ready and talking is the work of `talk`.
+Sessions end: services close them after an hour, and connections break. Some minutes before its end a session gets a
+*follower*, which is told what has been said so far; the audio goes there between two turns, and the caller hears
+nothing of it. After an unexpected loss the same is done as quickly as it can be, a few times until a response has come
+to its end: a service that lets us in and then fails must not be asked for ever. What the caller says meanwhile is kept
+and heard by the next session.
 """
 
 from __future__ import annotations
@@ -23,49 +25,83 @@ from typing import Protocol
 
 from automat import TypeMachineBuilder
 
-from extenbot.ai import events, refusals
+from extenbot.ai import history
 from extenbot.ai.dialects import Dialect
-from extenbot.ai.talk import Talk
+from extenbot.ai.functions import Functions
+from extenbot.ai.greeting import Greeting
+from extenbot.ai.hearing import Hearing
+from extenbot.ai.session import Session
+from extenbot.ai.talk import Shared, Talk
 from extenbot.ai.timers import Timers
-from extenbot.errors import BackendLost, Malformed
+from extenbot.ai.transcript import Transcript
+from extenbot.ai.usage import Usage
+from extenbot.ai.utterances import Utterances
+from extenbot.errors import BackendLost
 from extenbot.interfaces import Json, Line, VoiceOrder, VoiceSurroundings
 
 PATIENCE = 2.0
-"""Seconds that `finish` waits for what the caller said last."""
+"""Seconds that `finish` waits for what the caller said last, and a session that is over for the same."""
+
+EARLY = 300.0
+"""Seconds before the end of a session that its follower is opened; a fifth of its life where that is less."""
+
+SWAP_BY = 15.0
+"""Seconds before the end of a session that the audio moves over, whoever speaks."""
+
+BETWEEN = 0.5
+"""Seconds between two looks whether nobody speaks."""
+
+AGAIN = 30.0
+"""Seconds until a follower that could not be had is tried again."""
+
+TRIES = (0.0, 0.5, 1.0, 2.0)
+"""Seconds before each try for another session after a loss."""
+
+LONGEST_GAP = 10.0
+"""Seconds in which another session must be open: a caller who hears nothing for longer hangs up."""
+
+#: causes that the next session need not meet
+_PASSING = frozenset({"lost", "busy", "late", "expired"})
 
 
 class Stages(Protocol):
     """All that can happen to a conversation."""
 
-    def connected(self) -> None:
-        """The websocket is open."""
+    def opened(self) -> None:
+        """The first session is open."""
 
-    def created(self) -> None:
-        """The server has made a session."""
-
-    def updated(self, settings: Json) -> None:
-        """The server says which settings are in force."""
-
-    def confirmed(self) -> None:
-        """They are the ones that this call needs."""
+    def happened(self, session: Session, event: Json) -> None:
+        """An event of a server."""
 
     def erred(self, error: Json) -> None:
         """An error event."""
 
-    def happened(self, event: Json) -> None:
-        """Any other event of the server."""
+    def lost(self, why: BackendLost) -> None:
+        """The session that the audio goes to is gone."""
+
+    def broken(self) -> None:
+        """It is, and another one may be had."""
+
+    def mended(self) -> None:
+        """Another one is open."""
 
     def failed(self, why: BackendLost) -> None:
         """This cannot go on."""
 
-    def gone(self, code: int | None, reason: str) -> None:
-        """The websocket is closed, or never opened."""
+    def prepare(self) -> None:
+        """The caller will hear us soon."""
 
     def greet(self) -> None:
         """The caller hears us."""
 
     def answered(self, call_id: str, output: str, speak: bool) -> None:
         """A function call has its result."""
+
+    def told(self, words: str, by_caller: bool, speak: bool) -> None:
+        """A message for the model that is not speech."""
+
+    def loud(self, on: bool) -> None:
+        """The line is loud, or quiet again."""
 
     def finish(self) -> None:
         """The call is over."""
@@ -74,202 +110,373 @@ class Stages(Protocol):
         """Nothing more is to be waited for."""
 
 
-class Session:
+class Course:
     """What the transitions do."""
 
-    def __init__(self, order: VoiceOrder, surroundings: VoiceSurroundings, dialect: Dialect) -> None:
+    def __init__(
+        self, owner: Conversation, order: VoiceOrder, surroundings: VoiceSurroundings, dialect: Dialect
+    ) -> None:
+        clock = surroundings.clock
         self.order = order
         self.surroundings = surroundings
-        self.dialect = dialect
-        self.timers = Timers(surroundings.clock)
-        self.began = surroundings.clock.seconds()
-        self.error: Json = {}  # the last error event: a close alone often does not say why
-        self.update_id = ""
-        self.talk = Talk(order, surroundings, self.timers, dialect)
+        self.timers = Timers(clock)
+        self.sessions: list[Session] = []
+        self.session: Session | None = None  # where the audio goes
+        self.follower: Session | None = None  # where it will go
+        self.talk: Talk | None = None
+        self._owner = owner
+        self._dialect = dialect
+        self._url = ""
+        self._headers: Mapping[str, str] = {}
+        self._tries = 0
+        self._why: BackendLost | None = None  # the last session was lost
+        self._owed: list[tuple[str, bool, bool]] = []  # told while there was no session
+        self._past: list[tuple[Session, Talk]] = []  # sessions that still owe words of the caller
+        words = Transcript()
+        utterances = Utterances(surroundings.playout, words)
+        hearing = Hearing()
+        self.shared = Shared(
+            order=order,
+            dialect=dialect,
+            now=clock.seconds,
+            log=surroundings.log,
+            words=words,
+            usage=Usage(surroundings.prices, order.bot.model or dialect.model, self._transcriber()),
+            hearing=hearing,
+            utterances=utterances,
+            functions=Functions(order.terminal, surroundings.listener, surroundings.log, utterances, Timers(clock)),
+            greeting=Greeting(order, hearing, utterances, surroundings.log, clock.seconds, self._prepared),
+            failed=owner.failed,
+            completed=self._completed,
+        )
 
-    def log_connected(self) -> None:
-        self.surroundings.log.happened("session.connected", ms=self._ms())
+    def _transcriber(self) -> str:
+        return self.order.bot.manner.transcription_model or self._dialect.transcriber
 
-    def configure(self) -> None:
-        self.update_id = self.talk.send("session.update", {"session": self.dialect.session(self.order)})
+    def _prepared(self) -> None:
+        self.timers.set("prepared", 0, self.surroundings.listener.prepared)
 
-    def verify(self, session: Json) -> BackendLost | None:
-        if self.dialect.confirms(self.order, session):
-            return None
-        return refusals.wrong_format(self.order.format, *events.formats(session))
+    def _completed(self) -> None:
+        """The service works: a later loss is another one."""
+        self._tries = 0
 
-    def late(self) -> BackendLost:
-        return refusals.late(self.surroundings.open_timeout, self.error)
+    # -- Sessions
+
+    def dial(self, url: str, headers: Mapping[str, str]) -> None:
+        self._url, self._headers = url, headers
+        self.session = self._dialled()
+
+    def _dialled(self) -> Session:
+        session = Session(self._owner, self.order, self.surroundings, self._dialect, len(self.sessions) + 1)
+        self.sessions.append(session)
+        session.dial(self._url, self._headers)
+        return session
+
+    def refuse(self, why: BackendLost) -> None:
+        self.session = Session(self._owner, self.order, self.surroundings, self._dialect)
+        self.session.refuse(why)
 
     def open(self) -> None:
-        self.timers.clear_all()
-        self.surroundings.log.happened("session.opened", ms=self._ms())
+        """The first session."""
+        assert self.session is not None
+        self.talk = self._new_talk(self.session)
+        self.shared.utterances.begin()
         self.talk.begin()
+        self._plan(self.session)
         self.surroundings.listener.opened()
 
-    def err(self, error: Json) -> None:
-        """Remember and show an error event; its words may quote the key."""
-        said = self._clean(events.word(error, "message"))
-        self.error = {**error, "message": said}
-        self.surroundings.log.happened("error", code=events.word(error, "code"), message=said[:300])
+    def _new_talk(self, session: Session) -> Talk:
+        return Talk(session, self.shared, self._dialect.codec(self.order), Timers(self.surroundings.clock))
 
-    def stop(self) -> None:
-        self.timers.clear_all()
-        self.talk.stop()
+    def _plan(self, session: Session) -> None:
+        """Have a follower in time."""
+        life = session.expires_at - self.surroundings.now() if session.expires_at else self._dialect.lasts
+        if life > 0:
+            self.timers.set("renew", max(life - min(EARLY, life / 5), 0.0), self._renew)
+            self.timers.set("swap", max(life - SWAP_BY, 0.0), self._move)
+
+    def _renew(self) -> None:
+        if self.follower is None:
+            self.follower = self._dialled()
+
+    def follow(self) -> None:
+        """The follower is open: the audio goes there as soon as nobody speaks."""
+        if self.talk is not None and self.talk.quiet_since is None:
+            self.timers.set("quiet", BETWEEN, self.follow)
+        else:
+            self._move()
+
+    def unfollowed(self) -> None:
+        """The follower is gone, the session is still good for a while."""
+        self.follower = None
+        self.timers.clear("quiet")
+        self.timers.set("renew", AGAIN, self._renew)
+
+    def _move(self) -> None:
+        """The audio goes to the follower, if there is one."""
+        session, before, old = self.follower, self.talk, self.session
+        if session is None or session.opened_at is None or before is None:
+            return
+        self.follower, self.session = None, session
+        self.timers.clear("quiet")
+        shared = self.shared
+        shared.functions.pause()
+        before.end()
+        said = history.message((*shared.utterances.lines(whole=True), *shared.functions.past()))
+        self.talk = self._new_talk(session)
+        self.surroundings.log.happened("session.moved", number=session.number)
+        self.talk.take_over(before, said)
+        owed, self._owed = self._owed, []
+        for words, by_caller, speak in owed:
+            self.talk.told(words, by_caller=by_caller, speak=speak)
+        if old is not None:
+            self._outlast(old, before)
+        self._plan(session)
+
+    def _outlast(self, session: Session, talk: Talk) -> None:
+        """It may still bring words of the caller."""
+        if talk.awaiting:
+            self._past.append((session, talk))
+            self.timers.set(f"past {session.number}", PATIENCE, self._forget, session)
+        else:
+            session.close()
+
+    def past_happened(self, session: Session, event: Json) -> None:
+        """An event of a session that is over."""
+        for each, talk in self._past:
+            if each is session:
+                talk.happened_last(event)
+                if not talk.awaiting:
+                    self._forget(session)
+                return
+
+    def _forget(self, session: Session) -> None:
+        self.timers.clear(f"past {session.number}")
+        self._past = [each for each in self._past if each[0] is not session]
+        session.close()
+
+    # -- A session is lost while the caller speaks with it
+
+    def may_mend(self, why: BackendLost) -> bool:
+        return why.cause in _PASSING and self._tries < len(TRIES)
+
+    def mend(self) -> None:
+        """What the caller says is kept; another session is opened as soon as it can be had."""
+        assert self.talk is not None
+        self.session = None
+        self.talk.end()
+        self.shared.functions.pause()
+        self.shared.hearing.leave()
+        for name in ("renew", "swap", "quiet"):
+            self.timers.clear(name)
+        self.timers.set("gap", LONGEST_GAP, self._give_up)
+        if self.follower is None:
+            self._try()
+        elif self.follower.opened_at is not None:
+            self.timers.set("mend", 0, self._owner.mended)
+
+    def _try(self) -> None:
+        pause = TRIES[self._tries]
+        self._tries += 1
+        self.timers.set("mend", pause, self._renew)
+
+    def missed(self, why: BackendLost) -> bool:
+        """The session that was to mend it is lost, too; whether another one may be had."""
+        self.follower = None
+        if self.may_mend(why):
+            self._try()
+            return True
+        return False
+
+    def _give_up(self) -> None:
+        self._owner.failed(BackendLost("lost", f"No voice session could be had within {LONGEST_GAP:g} s."))
+
+    def mended(self) -> None:
+        self.timers.clear("gap")
+        self._move()
+
+    def owe(self, words: str, by_caller: bool, speak: bool) -> None:
+        self._owed.append((words, by_caller, speak))
+
+    # -- The end
 
     def lose(self, why: BackendLost) -> None:
-        self.timers.clear_all()
-        self.talk.end()
-        self.talk.link.close()
-        self.surroundings.log.happened("session.lost", cause=why.cause, words=str(why))
+        """What waits to be played is left to the call."""
+        self._close()
         self.surroundings.listener.lost(why)
 
-    def lose_link(self, code: int | None, reason: str, *, opened: bool) -> None:
-        self.lose(refusals.gone(code, self._clean(reason), self.error, opened=opened))
+    def stop(self) -> None:
+        """The call is over: drop what the caller has not heard."""
+        self._quieten()
+        self.shared.utterances.cut()
+        if self.follower is not None:
+            self.follower.close()
 
     def finish(self) -> None:
-        self.timers.clear_all()
-        self.talk.link.close()
-        self.surroundings.log.happened("session.finished", **self.talk.counts)
+        self._close()
+        counts = self.shared.counts
+        malformed = counts["malformed"] + sum(session.malformed for session in self.sessions)
+        self.surroundings.log.happened(
+            "session.finished",
+            sessions=len(self.sessions),
+            unknown=counts["unknown"],
+            malformed=malformed,
+            late=counts["late"],
+            dropped_ms=self.shared.hearing.dropped // 8,
+        )
         self.surroundings.listener.finished()
 
-    def _clean(self, said: str) -> str:
-        token = self.order.bot.token
-        return said.replace(token, "…") if token else said
+    @property
+    def awaiting(self) -> bool:
+        return self.session is not None and self.talk is not None and bool(self.talk.awaiting)
 
-    def _ms(self) -> int:
-        took: float = self.surroundings.clock.seconds() - self.began
-        return round(took * 1000)
+    def _quieten(self) -> None:
+        self.timers.clear_all()
+        self.shared.hearing.stop()
+        self.shared.functions.stop()
+        self.shared.utterances.end()
+        if self.talk is not None:
+            self.talk.end()
+
+    def _close(self) -> None:
+        self._quieten()
+        for session in self.sessions:
+            session.close()
 
 
-def _machine() -> TypeMachineBuilder[Stages, Session]:
-    machine = TypeMachineBuilder(Stages, Session)
-    connecting = machine.state("connecting")
-    configuring = machine.state("configuring")
+def _machine() -> TypeMachineBuilder[Stages, Course]:
+    machine = TypeMachineBuilder(Stages, Course)
+    opening = machine.state("opening")
     ready = machine.state("ready")
     talking = machine.state("talking")
+    mending = machine.state("mending")
     finishing = machine.state("finishing")
     closed = machine.state("closed")
 
-    # -- Opening
-
-    @connecting.upon(Stages.connected).loop()
-    def _connected(_: Stages, session: Session) -> None:
-        session.log_connected()
-
-    @connecting.upon(Stages.created).to(configuring)
-    def _created(_: Stages, session: Session) -> None:
-        session.configure()
-
-    @configuring.upon(Stages.updated).loop()
-    def _updated(stages: Stages, session: Session, settings: Json) -> None:
-        wrong = session.verify(settings)
-        if wrong is None:
-            stages.confirmed()
-        else:
-            stages.failed(wrong)
-
-    @configuring.upon(Stages.confirmed).to(ready)
-    def _confirmed(_: Stages, session: Session) -> None:
-        session.open()
-
-    @connecting.upon(Stages.erred).loop()
-    @configuring.upon(Stages.erred).loop()
-    def _refused(stages: Stages, session: Session, error: Json) -> None:
-        session.err(error)
-        why = refusals.fatal(error) or refusals.settings(session.error, session.update_id)
-        if why is not None:
-            stages.failed(why)
+    @opening.upon(Stages.opened).to(ready)
+    def _opened(_: Stages, course: Course) -> None:
+        course.open()
 
     # -- Talking
 
+    @ready.upon(Stages.prepare).loop()
+    def _prepare(_: Stages, course: Course) -> None:
+        assert course.talk is not None
+        course.talk.prepare()
+
     @ready.upon(Stages.greet).to(talking)
-    def _greet(_: Stages, session: Session) -> None:
-        session.talk.greet()
+    def _greet(_: Stages, course: Course) -> None:
+        assert course.talk is not None
+        course.talk.greet()
 
     @ready.upon(Stages.happened).loop()
     @talking.upon(Stages.happened).loop()
-    def _happened(stages: Stages, session: Session, event: Json) -> None:
-        why = session.talk.happened(event)
-        if why is not None:
-            stages.failed(why)
-
-    @ready.upon(Stages.answered).loop()
-    @talking.upon(Stages.answered).loop()
-    def _answered(_: Stages, session: Session, call_id: str, output: str, speak: bool) -> None:
-        session.talk.answered(call_id, output, speak=speak)
+    def _happened(_: Stages, course: Course, session: Session, event: Json) -> None:
+        if session is course.session:
+            assert course.talk is not None
+            course.talk.happened(event)
+        else:
+            course.past_happened(session, event)
 
     @ready.upon(Stages.erred).loop()
     @talking.upon(Stages.erred).loop()
-    def _erred(stages: Stages, session: Session, error: Json) -> None:
-        session.err(error)
-        why = refusals.fatal(error)
-        if why is not None:
-            stages.failed(why)
+    def _erred(_: Stages, course: Course, error: Json) -> None:
+        assert course.talk is not None
+        course.talk.erred(error)
+
+    @ready.upon(Stages.answered).loop()
+    @talking.upon(Stages.answered).loop()
+    @mending.upon(Stages.answered).loop()
+    def _answered(_: Stages, course: Course, call_id: str, output: str, speak: bool) -> None:
+        course.shared.functions.answered(call_id, output, speak=speak)
+
+    @ready.upon(Stages.told).loop()
+    @talking.upon(Stages.told).loop()
+    def _told(_: Stages, course: Course, words: str, by_caller: bool, speak: bool) -> None:
+        assert course.talk is not None
+        course.talk.told(words, by_caller=by_caller, speak=speak)
+
+    @talking.upon(Stages.loud).loop()
+    def _loud(_: Stages, course: Course, on: bool) -> None:
+        assert course.talk is not None
+        course.talk.loud(on=on)
+
+    # -- Mending
+
+    @talking.upon(Stages.lost).loop()
+    def _lost(stages: Stages, course: Course, why: BackendLost) -> None:
+        if course.may_mend(why):
+            stages.broken()
         else:
-            session.talk.erred(error)
+            stages.failed(why)
+
+    @talking.upon(Stages.broken).to(mending)
+    def _broken(_: Stages, course: Course) -> None:
+        course.mend()
+
+    @mending.upon(Stages.lost).loop()
+    def _missed(stages: Stages, course: Course, why: BackendLost) -> None:
+        if not course.missed(why):
+            stages.failed(why)
+
+    @mending.upon(Stages.mended).to(talking)
+    def _mended(_: Stages, course: Course) -> None:
+        course.mended()
+
+    @mending.upon(Stages.told).loop()
+    def _owe(_: Stages, course: Course, words: str, by_caller: bool, speak: bool) -> None:
+        course.owe(words, by_caller, speak)
 
     # -- Ending
 
     @ready.upon(Stages.finish).to(finishing)
     @talking.upon(Stages.finish).to(finishing)
-    def _finish(stages: Stages, session: Session) -> None:
-        session.stop()
-        if session.talk.awaiting:
-            session.timers.set("settle", PATIENCE, stages.settled)
+    @mending.upon(Stages.finish).to(finishing)
+    def _finish(stages: Stages, course: Course) -> None:
+        course.stop()
+        if course.awaiting:
+            course.timers.set("settle", PATIENCE, stages.settled)
         else:
             stages.settled()
 
     @finishing.upon(Stages.happened).loop()
-    def _last(stages: Stages, session: Session, event: Json) -> None:
-        session.talk.happened_last(event)
-        if not session.talk.awaiting:
-            stages.settled()
+    def _last(stages: Stages, course: Course, session: Session, event: Json) -> None:
+        if session is course.session and course.talk is not None:
+            course.talk.happened_last(event)
+            if not course.awaiting:
+                stages.settled()
 
-    @connecting.upon(Stages.finish).to(closed)
-    @configuring.upon(Stages.finish).to(closed)
+    @opening.upon(Stages.finish).to(closed)
     @finishing.upon(Stages.settled).to(closed)
-    def _settled(_: Stages, session: Session) -> None:
-        session.finish()
+    def _settled(_: Stages, course: Course) -> None:
+        course.finish()
 
+    @finishing.upon(Stages.lost).to(closed)
     @finishing.upon(Stages.failed).to(closed)
-    def _failed_last(_: Stages, session: Session, why: BackendLost) -> None:  # noqa: ARG001
-        session.finish()
+    def _lost_last(_: Stages, course: Course, why: BackendLost) -> None:  # noqa: ARG001
+        course.finish()
 
-    @finishing.upon(Stages.gone).to(closed)
-    def _gone_last(_: Stages, session: Session, code: int | None, reason: str) -> None:  # noqa: ARG001
-        session.finish()
-
-    @connecting.upon(Stages.failed).to(closed)
-    @configuring.upon(Stages.failed).to(closed)
+    @opening.upon(Stages.lost).to(closed)
+    @ready.upon(Stages.lost).to(closed)
     @ready.upon(Stages.failed).to(closed)
     @talking.upon(Stages.failed).to(closed)
-    def _failed(_: Stages, session: Session, why: BackendLost) -> None:
-        session.lose(why)
+    @mending.upon(Stages.failed).to(closed)
+    def _failed(_: Stages, course: Course, why: BackendLost) -> None:
+        course.lose(why)
 
-    @connecting.upon(Stages.gone).to(closed)
-    @configuring.upon(Stages.gone).to(closed)
-    def _not_reached(_: Stages, session: Session, code: int | None, reason: str) -> None:
-        session.lose_link(code, reason, opened=False)
+    # -- Without meaning: the call speaks to a voice that has not opened or has ended, or says the same again
 
-    @ready.upon(Stages.gone).to(closed)
-    @talking.upon(Stages.gone).to(closed)
-    def _gone(_: Stages, session: Session, code: int | None, reason: str) -> None:
-        session.lose_link(code, reason, opened=True)
-
-    # -- Without meaning: a server repeats itself, or the call speaks to a voice that has not opened or has ended
-
-    opened = (Stages.connected, Stages.created)
-    answer = (Stages.updated, Stages.confirmed)
-    orders = (Stages.greet, Stages.answered)
+    course_ = (Stages.broken, Stages.mended, Stages.settled)
+    orders = (Stages.prepare, Stages.greet, Stages.answered, Stages.told, Stages.loud)
     for state, absorbed in (
-        (connecting, (*answer, *orders, Stages.happened, Stages.settled)),
-        (configuring, (*opened, *orders, Stages.happened, Stages.settled)),
-        (ready, (*opened, *answer, Stages.settled)),
-        (talking, (*opened, *answer, Stages.greet, Stages.settled)),
-        (finishing, (*opened, *answer, *orders, Stages.erred, Stages.finish)),
-        (closed, (*opened, *answer, *orders, Stages.erred, Stages.happened, Stages.settled)),
-        (closed, (Stages.failed, Stages.gone, Stages.finish)),
+        (opening, (*course_, *orders, Stages.happened, Stages.erred, Stages.failed)),
+        (ready, (*course_, Stages.opened, Stages.loud)),
+        (talking, (Stages.mended, Stages.settled, Stages.opened, Stages.prepare, Stages.greet)),
+        (mending, (Stages.opened, Stages.happened, Stages.erred, Stages.broken, Stages.settled)),
+        (mending, (Stages.prepare, Stages.greet, Stages.loud)),
+        (finishing, (*orders, Stages.opened, Stages.erred, Stages.broken, Stages.mended, Stages.finish)),
+        (closed, (*course_, *orders, Stages.opened, Stages.happened, Stages.erred)),
+        (closed, (Stages.lost, Stages.failed, Stages.finish)),
     ):
         for each in absorbed:
             state.upon(each).loop().returns(None)
@@ -280,56 +487,30 @@ _stages = _machine().build()
 
 
 class Conversation:
-    """A `Voice` to the call and a `LinkListener` to the websocket.
+    """A `Voice` to the call and the `Owner` of its sessions.
 
     `opened` and `lost` never come before the call that opened has returned; `finished` may
     come within `finish` when nothing is outstanding.
     """
 
     def __init__(self, order: VoiceOrder, surroundings: VoiceSurroundings, dialect: Dialect) -> None:
-        self._session = Session(order, surroundings, dialect)
-        self._stages = _stages(self._session)
-        self._dialled = False
-        self.heard = self._session.talk.heard  # on the hot path: straight to where it is used
+        self._course = Course(self, order, surroundings, dialect)
+        self._stages = _stages(self._course)
+        self.heard = self._course.shared.hearing.heard  # on the hot path: straight to where it is used
 
     def open(self, url: str, headers: Mapping[str, str]) -> None:
         """Dial; the session must be ready within the surroundings' `open_timeout` from now."""
-        surroundings, session = self._session.surroundings, self._session
-        session.timers.set("open", surroundings.open_timeout, lambda: self._stages.failed(session.late()))
-        try:
-            session.talk.link = surroundings.connect(url, headers, self, surroundings.open_timeout)
-        except BaseException:
-            session.timers.clear_all()
-            raise
-        self._dialled = True
+        self._course.dial(url, headers)
 
     def refuse(self, why: BackendLost) -> None:
         """There is nothing to dial; the listener hears so in a moment."""
-        self._session.timers.set("refuse", 0, self._stages.failed, why)
+        self._course.refuse(why)
 
     # -- Voice
 
     def prepare(self) -> None:
-        """To be: the greeting is asked for."""
-        self._session.timers.set("prepared", 0, self._session.surroundings.listener.prepared)
-
-    def told(self, text: str, *, by_caller: bool = False, speak: bool = True) -> None:
-        """To be."""
-
-    def loud(self, on: bool) -> None:
-        """To be."""
-
-    @property
-    def cost(self) -> float:
-        return 0.0
-
-    @property
-    def turns(self) -> int:
-        return 0
-
-    @property
-    def idle_since(self) -> float | None:
-        return None
+        """Ask for the welcome message, and hold it until `greet`."""
+        self._stages.prepare()
 
     def greet(self) -> None:
         """Say the welcome message; once."""
@@ -339,6 +520,14 @@ class Conversation:
         """Tell the model what became of a function call; unknown, repeated or late ids are ignored."""
         self._stages.answered(call_id, output, speak)
 
+    def told(self, text: str, *, by_caller: bool = False, speak: bool = True) -> None:
+        """A message for the model that is not speech."""
+        self._stages.told(text, by_caller, speak)
+
+    def loud(self, on: bool) -> None:
+        """The line is loud: the bot pauses until the server has told whether somebody speaks."""
+        self._stages.loud(on)
+
     def finish(self) -> None:
         """Stop the audio, wait at most 2 s for outstanding caller transcripts, close."""
         self._stages.finish()
@@ -346,39 +535,65 @@ class Conversation:
     @property
     def transcript(self) -> tuple[Line, ...]:
         """Both sides in order, the bot's words as far as they were heard."""
-        return self._session.talk.transcript
+        return self._course.shared.utterances.lines()
 
     @property
     def usage(self) -> Json:
         """Token sums over all responses and transcriptions so far."""
-        return self._session.talk.usage
+        return self._course.shared.usage.sums
 
-    # -- LinkListener
+    @property
+    def cost(self) -> float:
+        """USD so far, by the price table."""
+        usage = self._course.shared.usage
+        return usage.cost + usage.by_time(sum(session.lasted for session in self._course.sessions))
 
-    def connected(self) -> None:
-        """The websocket is open; the server speaks first."""
-        self._stages.connected()
+    @property
+    def turns(self) -> int:
+        """How often the caller has spoken or pressed keys."""
+        return self._course.shared.turns
 
-    def received(self, text: bytes) -> None:
-        """One message of the server. What cannot be read is counted and forgotten."""
-        try:
-            event = events.read(text)
-        except Malformed:
-            self._session.talk.malformed += 1
-            return
-        kind = event["type"]
-        if kind in ("session.created", "conversation.created"):  # some servers only have the latter
-            self._stages.created()
-        elif kind == "session.updated":
-            self._stages.updated(events.section(event, "session"))
-        elif kind == "error":
-            self._stages.erred(events.section(event, "error"))
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nobody speaks and nothing is due; None while that is not so."""
+        course = self._course
+        return course.talk.quiet_since if course.session is not None and course.talk is not None else None
+
+    # -- Owner
+
+    def opened(self, session: Session) -> None:
+        """A session is open: the first one, or one that follows."""
+        course = self._course
+        if session is course.session:
+            self._stages.opened()
+        elif course.session is None:
+            self.mended()
         else:
-            self._stages.happened(event)
+            course.follow()
 
-    def lost(self, clean: bool, code: int | None, reason: str) -> None:  # noqa: ARG002
-        """The websocket is closed or never opened. Bad luck within `open` itself is told a moment later."""
-        if self._dialled:
-            self._stages.gone(code, reason)
-        else:
-            self._session.timers.set("gone", 0, self._stages.gone, code, reason)
+    def happened(self, session: Session, event: Json) -> None:
+        """An event of an open session."""
+        self._stages.happened(session, event)
+
+    def erred(self, session: Session, error: Json) -> None:
+        """An error event that does not end the session."""
+        if session is self._course.session:
+            self._stages.erred(error)
+
+    def lost(self, session: Session, why: BackendLost) -> None:
+        """A session is gone."""
+        course = self._course
+        if session is course.session or (course.session is None and session is course.follower):
+            self._stages.lost(why)
+        elif session is course.follower:
+            course.unfollowed()
+
+    # -- What `Course` reports
+
+    def mended(self) -> None:
+        """Another session is open."""
+        self._stages.mended()
+
+    def failed(self, why: BackendLost) -> None:
+        """This cannot go on."""
+        self._stages.failed(why)

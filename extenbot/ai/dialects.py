@@ -74,6 +74,8 @@ class Dialect:
     truncates: bool = True  # conversation.item.truncate
     deletes: bool = True  # conversation.item.delete
     cancels: bool = True  # response.cancel
+    obeys: bool = True  # it leaves it to us, if asked to, when a turn interrupts the bot and when it is answered
+    lasts: float = 0.0  # seconds of a session whose server does not say when it ends; 0: that is not known
 
     def address(self, url: str, model: str) -> str:
         """`url` with what the dialect adds to it; `BackendLost` when it is no websocket address."""
@@ -139,8 +141,15 @@ class Dialect:
         return {key: value for key, value in found.items() if value}
 
     def detection(self, manner: Manner) -> dict[str, Any]:
-        """When a turn is over. The server interrupts only where a sound of the caller shall do that at once."""
-        rules = {"create_response": True, "interrupt_response": manner.barge_in == "immediate"}
+        """When a turn is over.
+
+        The server interrupts only where a sound of the caller shall do that at once, and does not answer by itself
+        where each turn is to be confirmed first: it would answer every cough.
+        """
+        rules = {
+            "create_response": manner.barge_in != "confirmed",
+            "interrupt_response": manner.barge_in == "immediate",
+        }
         if manner.turn_detection == "semantic_vad" and self.semantic:
             return {"type": "semantic_vad", "eagerness": manner.vad_eagerness, **rules}
         return {
@@ -185,6 +194,7 @@ class OpenAI(Dialect):
     model: str = "gpt-realtime-2.1"
     voice: str = "marin"
     transcriber: str = "gpt-transcribe"
+    lasts: float = 3600.0
     semantic: bool = True
     strict: bool = True
 
@@ -228,6 +238,8 @@ class Xai(Dialect):
     model: str = "grok-voice-latest"
     voice: str = "eve"
     transcriber: str = "grok-transcribe"
+    obeys: bool = False
+    lasts: float = 1800.0
 
     def form(self, order: VoiceOrder) -> dict[str, Any]:
         """The session settings without the owner's own."""

@@ -54,6 +54,22 @@ class Gate:
         self._options, self._waiting = self._waiting, None
         self._requested = self._sent = self._create(self._options)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a response runs, has been asked for or will be."""
+        return bool(self.active or self._requested) or self._waiting is not None
+
+    @property
+    def wish(self) -> Json | None:
+        """What waits, or has been asked for and not begun."""
+        return self._waiting if self._waiting is not None else self._options if self._requested else None
+
+    def give_up(self) -> Json:
+        """Whatever runs or was asked for is not waited for any more; the wish that comes of it now."""
+        wish = self.wish or GO_ON
+        self._waiting, self._requested, self.active = None, "", ""
+        return wish
+
     def hold(self) -> None:
         """The caller is speaking: what waits would be said into their words."""
         self._held = True

@@ -1,41 +1,39 @@
-"""The turn taking inside an open session: audio both ways, barge-in, greeting, functions, transcripts.
+"""The turn taking in one open session: who speaks, who interrupts, which response may be asked for, and when.
 
-What is kept, and why. For each *item* (one utterance of the bot): which response it belongs
-to and whether it was cut; how much of it was received and sent is the playout's knowledge,
-because the server sends far faster than the caller hears. For each *response* that runs: its
-items and its function calls. An interruption is defined by what waits in our own queue, not by
-what the server is doing: it is mostly done with a response long before the caller has heard
-it. Responses that were interrupted are *dead*, and whatever still comes of them is dropped.
+What outlives a session (what was said, the functions, the audio both ways) is `Shared`. Responses that were interrupted
+are *dead*: whatever still comes of them is dropped. How a caller interrupts is a setting of the bot:
 
-A *terminal* function (hang up, transfer) is handed on as `leaving` when its response is done
-and the last byte has been played. Nobody waits for ever: when for 5 s nothing has been
-received or played, it is handed on as things are.
+    immediate   by any sound: when it is loud at the line the bot pauses, when the server says so it stops
+    confirmed   by 300 ms of speech, or by a word; a cough gets no answer, unless nobody was speaking
+    off         not at all: the bot speaks on, and answers then
+
+Where something is due of the model and nothing comes of it for the bot's `response_timeout`, it is asked for once more,
+then the voice is given up: a caller must not hear silence.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from extenbot.ai import events, refusals
+from extenbot.ai.codec import Codec
 from extenbot.ai.dialects import Dialect
 from extenbot.ai.events import number, section, text, word
+from extenbot.ai.functions import Functions, Turn
 from extenbot.ai.gate import GO_ON, TAG, Gate
+from extenbot.ai.greeting import Greeting
+from extenbot.ai.hearing import Hearing
+from extenbot.ai.session import Session
 from extenbot.ai.timers import Timers
-from extenbot.ai.transcript import Transcript
+from extenbot.ai.transcript import SHORTEST, Transcript
 from extenbot.ai.usage import Usage, of_response
+from extenbot.ai.utterances import Utterance, Utterances, name_of
 from extenbot.errors import BackendLost, Malformed
-from extenbot.interfaces import Json, Line, Link, Played, ToolCall, VoiceOrder, VoiceSurroundings
-
-FRAME = 320
-"""Bytes of caller audio in one message: 40 ms, for the websocket costs by the message."""
-
-CONGESTED = 200_000
-"""Bytes that the network has not taken; caller audio is thrown away above that, it would come seconds late."""
-
-STILL = 5.0
-"""Seconds without any progress after which a terminal function no longer waits for the goodbye."""
+from extenbot.interfaces import CallLog, Json, Played, VoiceOrder
 
 TURN_END = 0.5
 """Seconds after the caller's last word in which the server is expected to begin its answer."""
@@ -43,10 +41,19 @@ TURN_END = 0.5
 LONGEST_TURN = 5.0
 """Seconds that an answer of ours waits for a caller who goes on speaking."""
 
+PAUSE = 0.6
+"""Seconds that the bot is still because the line is loud; servers need less to tell whether that is speech."""
+
+CONFIRMED = 0.3
+"""Seconds of speech that interrupt the bot where interruptions are to be confirmed."""
+
+IMMEDIATE, CONFIRM, OFF = "immediate", "confirmed", "off"
+
 SLOW_DOWN = frozenset({"rate_limit_exceeded", "inference_rate_limit_exceeded"})
 _AGAIN_IN = re.compile(r"again in (\d{1,6}(?:\.\d{1,6})?)(ms|s)")
+_CUT_OFF = "[The line was interrupted and your last sentence was cut off. Finish it, without a greeting.]"
 
-_Reader = Callable[["Talk", Json], BackendLost | None]
+_Reader = Callable[["Talk", Json], None]
 
 #: events that the protocol has and a phone bot has no use for
 _UNUSED = (
@@ -66,158 +73,166 @@ _UNUSED = (
 )
 
 
-class Nowhere:
-    """The link before there is one."""
+@dataclass(eq=False, slots=True)
+class Shared:
+    """What all sessions of one conversation have in common."""
 
-    def send(self, text: bytes) -> None:
-        """Lost: nothing is sent before the websocket is open."""
-
-    def waiting(self) -> int:
-        """Nothing waits."""
-        return 0
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-class _Spoken:
-    """One utterance of the bot."""
-
-    __slots__ = ("content", "cut", "finished", "response")
-
-    def __init__(self, response: str, content: int) -> None:
-        self.response = response
-        self.content = content
-        self.finished = False
-        self.cut: Played | None = None
+    order: VoiceOrder
+    dialect: Dialect
+    now: Callable[[], float]  # the clock's seconds
+    log: CallLog
+    words: Transcript
+    usage: Usage
+    hearing: Hearing
+    utterances: Utterances
+    functions: Functions
+    greeting: Greeting
+    failed: Callable[[BackendLost], None]  # this cannot go on
+    completed: Callable[[], None]  # a response came to its end: the service works
+    turns: int = 0  # of the caller
+    told: int = 0  # messages of ours
+    counts: Counter[str] = field(default_factory=Counter)  # what was thrown away
 
 
-class _Call:
-    """One function call."""
+class _Wait:
+    """From the end of what the caller said, or our request, to the first sound of the answer."""
 
-    __slots__ = ("id", "name", "output", "place", "sent", "speak", "terminal", "turn")
+    __slots__ = ("after", "first_audio", "since")
 
-    def __init__(self, turn: _Turn, place: int, call_id: str, name: str, terminal: bool) -> None:
-        self.turn = turn
-        self.place = place
-        self.id = call_id
-        self.name = name
-        self.terminal = terminal
-        self.output: str | None = None
-        self.speak = True
-        self.sent = False
-
-
-class _Turn:
-    """One response while it runs, and until its function calls are answered."""
-
-    __slots__ = ("calls", "done", "items", "options")
-
-    def __init__(self) -> None:
-        self.options: Json = GO_ON
-        self.items: list[str] = []
-        self.calls: list[_Call] = []
-        self.done = False
+    def __init__(self, since: float, after: str) -> None:
+        self.since = since
+        self.after = after
+        self.first_audio = 0
 
 
 class Talk:
-    """The conversation of one session. It must be told to begin and to end; between them it may do anything."""
+    """One session. Between `begin` and `end` it may do anything; after that it only notes what was said."""
 
-    def __init__(self, order: VoiceOrder, surroundings: VoiceSurroundings, timers: Timers, dialect: Dialect) -> None:
-        self.link: Link = Nowhere()
-        self.malformed = 0
-        self._order = order
-        self._dialect = dialect
-        self._codec = dialect.codec(order)
-        self._clock = surroundings.clock
-        self._playout = surroundings.playout
-        self._listener = surroundings.listener
-        self._log = surroundings.log
-        self._timers = timers
-        self._event_count = 0
-        self._unknown = 0
-        self._late = 0
-        self._dropped = 0
-        self._listening = False
-        self._half = b""
-        self._received = 0
-        self._gate = Gate(self._create)
-        self._spoken: dict[str, _Spoken] = {}
-        self._turns: dict[str, _Turn] = {}
-        self._calls: dict[str, _Call] = {}
-        self._dead: set[str] = set()
-        self._leaving: tuple[ToolCall, _Turn] | None = None
-        self._retried = False
-        self._waited_since: float | None = None
-        self._words = Transcript()
-        self._usage = Usage()
-        self._ended = False
+    def __init__(self, session: Session, shared: Shared, codec: Codec, timers: Timers) -> None:
+        self.session = session
         self.awaiting: set[str] = set()
+        """Items of the caller whose words are still to come."""
+        self._shared = shared
+        self._order = shared.order
+        self._log = shared.log
+        self._words = shared.words
+        self._utterances = shared.utterances
+        self._functions = shared.functions
+        self._codec = codec
+        self._timers = timers
+        self._gate = Gate(self._create)
+        self._turns: dict[str, Turn] = {}
+        self._dead: set[str] = set()
+        mode = self._order.bot.manner.barge_in
+        self._barge_in = mode if shared.dialect.obeys or mode == OFF else IMMEDIATE
+        self._half_duplex = mode == OFF and not shared.dialect.obeys
+        self._speaking = False  # the caller
+        self._spoke_from: dict[str, int] = {}  # ms of the session's audio, by item
+        self._confirmed = True  # what the caller says now is meant for the bot
+        self._doubtful: set[str] = set()  # items of the caller that were too short to tell
+        self._expected = False  # the server is to answer by itself
+        self._owed = False  # the caller has said something that has not been answered
+        self._retried = False
+        self._empty = 0  # answers in a row that were none
+        self._late = False  # something due has been asked for again
+        self._moved_at = self._last = shared.now()  # when something came of what is due; when anybody did anything
+        self._wait: _Wait | None = None
+        self._waits: dict[str, _Wait] = {}  # by utterance that has not been heard yet
 
     # -- The stages
 
     def begin(self) -> None:
-        """The session is open: caller audio may flow."""
-        self._listening = True
-        self._playout.on_drained = self._leave_if_quiet
-
-    def greet(self) -> None:
-        """Say the welcome message, or something short of the model's own."""
-        welcome = self._order.welcome
-        say = (
-            f'Say exactly: "{welcome}" and then wait.'
-            if welcome
-            else "Greet the caller in one short sentence, then wait."
-        )
-        # Instructions of a response replace those of the session, so they are said again.
-        instructions = "\n\n".join(part for part in (self._order.bot.instruction, say) if part)
-        self._gate.want({"instructions": instructions, "tool_choice": "none", "metadata": {"purpose": "greeting"}})
+        """The session is open: audio may flow."""
+        shared = self._shared
+        shared.utterances.on_began, shared.utterances.on_drained = self._began, self._drained
+        shared.functions.tell, shared.functions.go_on = self._item, self._go_on
+        shared.greeting.tell, shared.greeting.want = self._note, self._gate.want
+        shared.functions.resume()
+        shared.hearing.go_to(self.session.link, self._codec)
 
     def end(self) -> None:
-        """Nothing more is said or heard; what waits to be played is left to the call."""
-        if self._listening:
-            self._listening = False
-            self._ended = True
-            self._playout.on_drained = None
+        """Nothing more is asked for."""
+        self._timers.clear_all()
+        self._utterances.on_began = self._utterances.on_drained = None
 
-    def stop(self) -> None:
-        """The call is over: end, and drop what the caller has not heard."""
-        self.end()
-        self._cut()
+    def take_over(self, before: Talk, history: str) -> None:
+        """Go on where another session has ended: tell this one of it, and see to what was under way."""
+        if history:
+            self._note(history)
+        heard_again = self._shared.hearing.marked
+        self.begin()
+        if before._turns_under_way():
+            self._note(_CUT_OFF)
+            self._gate.want()
+        elif heard_again and before._owed:
+            self._expect()  # the server hears the caller once more, and answers by itself
+        elif before._gate.wish is not None:
+            self._gate.want(before._gate.wish)
+        elif before._owed or before._expected:
+            self._gate.want()
 
-    # -- Audio
+    def _turns_under_way(self) -> bool:
+        """Whether the bot was in the middle of a sentence."""
+        return any(turn.items and name not in self._dead for name, turn in self._turns.items())
 
-    def heard(self, audio: bytes) -> None:
-        """20 ms of the caller."""
-        if not self._listening:
+    # -- What the call does
+
+    def prepare(self) -> None:
+        """Ask for the greeting."""
+        self._shared.greeting.prepare()
+
+    def greet(self) -> None:
+        """The caller hears us."""
+        self._shared.greeting.greet()
+
+    def told(self, words: str, *, by_caller: bool, speak: bool) -> None:
+        """A message that is not speech."""
+        shared = self._shared
+        if by_caller:
+            shared.turns += 1
+            shared.told += 1
+            name = f"told {shared.told}"
+            self._words.began(name, "caller", self._log.elapsed())
+            self._words.all(name, 0, words)
+        self._item(_message(words, "user" if by_caller else "system"))
+        self._last = shared.now()
+        if not speak:
             return
-        audio = self._half + audio
-        if len(audio) < FRAME:
-            self._half = audio
+        if by_caller and self._barge_in != OFF and not shared.hearing.deaf:
+            self._interrupt(cancel=True)
+        self._owed = self._owed or by_caller
+        self._wait = _Wait(shared.now(), "message")
+        self._gate.want()
+
+    def loud(self, *, on: bool) -> None:
+        """The line is loud: be still until the server has told whether somebody speaks."""
+        if not on or self._barge_in != IMMEDIATE or self._speaking or self._shared.hearing.deaf:
             return
-        self._half = b""
-        if self.link.waiting() > CONGESTED:
-            self._dropped += len(audio)
-        else:
-            self.link.send(events.append(self._codec.encode(audio)))
+        if not self._utterances.empty:
+            self._utterances.pause(on=True)
+            self._timers.set("pause", PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        self._utterances.pause(on=False)
+
+    @property
+    def quiet_since(self) -> float | None:
+        """Since when nobody speaks and nothing is due; None while that is not so."""
+        busy = self._speaking or self._expected or self._gate.busy or "again" in self._timers
+        if busy or self._functions.running or not self._utterances.empty:
+            return None
+        return self._last
 
     # -- What the server says
 
-    def happened(self, event: Json) -> BackendLost | None:
-        """One event of the server; the reason when it means the end."""
-        try:
-            return self._read(self._READERS, event)
-        except Malformed:
-            self.malformed += 1
-            return None
+    def happened(self, event: Json) -> None:
+        """One event of the server."""
+        self._read(self._READERS, event)
 
     def happened_last(self, event: Json) -> None:
         """One event while only outstanding words and counts matter."""
         if event["type"] in self._LAST:
-            try:
-                self._read(self._LAST, event)
-            except Malformed:
-                self.malformed += 1
+            self._read(self._LAST, event)
 
     def erred(self, error: Json) -> None:
         """An error that does not end the session; it may have refused our request for a response."""
@@ -225,192 +240,314 @@ class Talk:
             # The response that overtook ours pushes when it is done; should there be none, the timer does.
             self._timers.set("again", 1.0, self._gate.push)
 
-    def _read(self, readers: Mapping[str, _Reader | None], event: Json) -> BackendLost | None:
+    def _read(self, readers: Mapping[str, _Reader | None], event: Json) -> None:
+        kind = event["type"]
         try:
-            read = readers[event["type"]]
+            read = readers[kind]
         except KeyError:
-            self._unknown += 1
-            return None
-        return read(self, event) if read is not None else None
+            self._shared.counts["unknown"] += 1
+            return
+        if kind.startswith("response."):
+            self._moved_at = self._shared.now()
+        if read is not None:
+            try:
+                read(self, event)
+            except Malformed:
+                self._shared.counts["malformed"] += 1
 
     def _audio(self, event: Json) -> None:
         response, item = word(event, "response_id"), text(event, "item_id")
-        spoken = self._spoken.get(item)
-        if response in self._dead or (spoken is not None and spoken.cut is not None):
-            self._late += 1
-            if spoken is None:  # the caller was quicker than its first byte
-                spoken = self._spoken[item] = _Spoken(response, 0)
-                spoken.cut = Played(item, 0, 0)
-                self.send("conversation.item.delete", {"item_id": item})
+        utterance = self._utterances.of(self.session.number, item)
+        if response in self._dead or (utterance is not None and utterance.cut is not None):
+            self._shared.counts["late"] += 1
+            if utterance is None:  # the caller was quicker than its first byte
+                utterance = self._new(response, item, 0)
+                utterance.cut = Played(utterance.name, 0, 0)
+                self._delete(item)
             return
         audio = self._codec.decode(events.audio(event))
         if not audio:
             return
-        if spoken is None:
-            self._spoken[item] = _Spoken(response, number(event, "content_index"))
+        if utterance is None:
+            utterance = self._new(response, item, number(event, "content_index"))
             self._turn(response).items.append(item)
-            self._words.began(item, "bot", self._log.elapsed())
-            self._log_latency()
-        self._received += len(audio)
-        self._playout.add(item, audio)
+            self._first_audio(utterance)
+        self._utterances.add(utterance, audio)
+
+    def _new(self, response: str, item: str, content: int) -> Utterance:
+        return self._utterances.new(self.session.number, response, item, content, self._log.elapsed())
+
+    def _first_audio(self, utterance: Utterance) -> None:
+        self._owed = self._speaking
+        if not self._speaking:
+            self._shared.hearing.forget()
+        self._shared.greeting.audio()
+        wait, self._wait = self._wait, None
+        if wait is not None:
+            wait.first_audio = self._ms(wait)
+            self._waits[utterance.name] = wait
 
     def _audio_done(self, event: Json) -> None:
         self._finish(text(event, "item_id"))
 
     def _finish(self, item: str) -> None:
-        spoken = self._spoken.get(item)
-        if spoken is not None and spoken.cut is None and not spoken.finished:
-            spoken.finished = True
-            self._playout.finish(item)
+        utterance = self._utterances.of(self.session.number, item)
+        if utterance is not None and not utterance.finished:
+            rest = self._codec.finish()
+            if rest and utterance.cut is None:
+                self._utterances.add(utterance, rest)
+            self._utterances.finish(utterance)
 
-    def _log_latency(self) -> None:
-        if self._waited_since is not None:
-            waited = self._clock.seconds() - self._waited_since
-            self._waited_since = None
-            self._log.happened("first_audio", ms=round(waited * 1000))
+    def _began(self, utterance: Utterance) -> None:
+        """The first frame of an utterance is on the wire."""
+        if self._half_duplex:
+            self._shared.hearing.deaf = True
+        wait = self._waits.pop(utterance.name, None)
+        if not self._shared.greeting.began() and wait is not None:
+            self._log.happened("turn", after=wait.after, first_audio=wait.first_audio, wire=self._ms(wait))
+
+    def _drained(self) -> None:
+        """All that there was has been heard."""
+        self._last = self._shared.now()
+        if self._half_duplex:
+            self._shared.hearing.deaf = False
+        self._greeting_over()
+        self._functions.leave_if_quiet()
+
+    def _greeting_over(self) -> None:
+        if self._utterances.empty and not self._gate.busy and "again" not in self._timers:
+            self._shared.greeting.end()
+
+    def _ms(self, wait: _Wait) -> int:
+        return round((self._shared.now() - wait.since) * 1000)
 
     # -- The caller speaks
 
     def _speech_started(self, event: Json) -> None:
-        now = self._log.elapsed()
+        shared = self._shared
         self._log.happened("speech.started")
-        if item := word(event, "item_id"):
-            self._words.began(item, "caller", now)
+        item = word(event, "item_id")
+        if item:
+            self._spoke_from[item] = number(event, "audio_start_ms")
+            self._words.began(self._name(item), "caller", self._log.elapsed())
+        self._speaking, self._expected = True, False
+        shared.hearing.mark()
         self._gate.hold()
         self._timers.set("hold", LONGEST_TURN, self._gate.release)
+        if self._barge_in == IMMEDIATE:
+            self._mean_it(cancel=False)
+        elif self._barge_in == CONFIRM and (self._gate.active or not self._utterances.empty):
+            self._confirmed = False
+            self._timers.set("confirm", CONFIRMED, self._mean_it)
+        else:
+            self._mean_it(cancel=False, interrupt=False)
+
+    def _mean_it(self, *, cancel: bool = True, interrupt: bool = True) -> None:
+        """The caller speaks to the bot, and is no noise."""
+        self._confirmed = self._owed = True
+        self._shared.turns += 1
+        if interrupt:
+            self._interrupt(cancel=cancel)
+
+    def _interrupt(self, *, cancel: bool) -> None:
+        """Stop at once, and tell the model what was heard; `cancel` where the server has not stopped by itself."""
+        self._timers.clear("pause")
         active = self._gate.active
         if active:
+            if cancel and active not in self._dead and self._shared.dialect.cancels:
+                self._send("response.cancel", {"response_id": active})
             self._dead.add(active)
-        for spoken, played in self._cut():
+        for utterance, played in self._utterances.cut():
             heard = min(played.sent, played.received) // 8
-            self._log.happened("barge_in", item=played.item, ms=heard)
-            if not heard:
-                self.send("conversation.item.delete", {"item_id": played.item})
-            elif heard < played.received // 8 or spoken.response == active:
-                where = {"item_id": played.item, "content_index": spoken.content, "audio_end_ms": heard}
-                self.send("conversation.item.truncate", where)
-        self._leave_if_quiet()
+            self._waits.pop(utterance.name, None)
+            self._log.happened("barge_in", item=utterance.item, ms=heard)
+            if utterance.session == self.session.number:
+                self._dead.add(utterance.response)
+                self._shorten(utterance, heard, played.received // 8, active)
+        self._functions.leave_if_quiet()
 
-    def _cut(self) -> list[tuple[_Spoken, Played]]:
-        """Drop what waits; what was not heard to its end, with what was heard of it."""
-        found = []
-        for played in self._playout.cut():
-            spoken = self._spoken.get(played.item)
-            if spoken is not None and spoken.cut is None:
-                spoken.cut = played
-                self._dead.add(spoken.response)
-                self._words.cut(played.item)
-                found.append((spoken, played))
-        return found
+    def _shorten(self, utterance: Utterance, heard: int, received: int, active: str) -> None:
+        if not heard:
+            self._delete(utterance.item)
+        elif (heard < received or utterance.response == active) and self._shared.dialect.truncates:
+            where = {"item_id": utterance.item, "content_index": utterance.content, "audio_end_ms": heard}
+            self._send("conversation.item.truncate", where)
 
-    def _speech_stopped(self, event: Json) -> None:  # noqa: ARG002
+    def _delete(self, item: str) -> None:
+        if self._shared.dialect.deletes:
+            self._send("conversation.item.delete", {"item_id": item})
+
+    def _speech_stopped(self, event: Json) -> None:
+        shared, item = self._shared, word(event, "item_id")
         self._log.happened("speech.stopped")
-        self._waited_since = self._clock.seconds()
+        self._speaking = False
+        self._last = shared.now()
+        self._timers.clear("confirm")
+        self._wait = _Wait(shared.now() - self._heard_late(number(event, "audio_end_ms")), "speech")
+        if self._confirmed:
+            if self._barge_in == CONFIRM:
+                self._gate.release()
+                self._gate.want()
+                return
+            self._expect()
+        elif item:
+            self._doubtful.add(item)
+        if self._barge_in == OFF and self._gate.active:
+            self._gate.wait(GO_ON)  # servers do not answer a turn that ended in a response
         self._timers.set("hold", TURN_END, self._gate.release)
+
+    def _heard_late(self, end_ms: int) -> float:
+        """Seconds ago that the caller's last word was spoken, as far as we can tell.
+
+        A turn is over when nothing was heard for a while; the server has taken `end_ms` of our audio by then.
+        """
+        manner = self._order.bot.manner
+        ago = self._shared.hearing.sent // 8 - end_ms if end_ms else 0
+        waited = manner.vad_silence if manner.turn_detection == "server_vad" else 0
+        return (ago + waited) / 1000 if 0 <= ago < 5000 else waited / 1000
 
     def _committed(self, event: Json) -> None:
         item = text(event, "item_id")
-        self._words.began(item, "caller", self._log.elapsed())
-        self._words.placed(item, word(event, "previous_item_id"))
-        if not self._words.is_final(item):
+        name = self._name(item)
+        self._words.began(name, "caller", self._log.elapsed())
+        self._words.placed(name, self._previous(event))
+        if not self._words.is_final(name):
             self.awaiting.add(item)
+
+    def _confirm_by_words(self, item: str, words: str) -> None:
+        """Something too short to tell has become words, or has not."""
+        if item in self._doubtful and len(words.strip()) >= SHORTEST:
+            self._doubtful.discard(item)
+            self._mean_it()
+            self._gate.release()
+            self._gate.want()
+        elif self._speaking and not self._confirmed and len(words.strip()) >= SHORTEST:
+            self._timers.clear("confirm")
+            self._mean_it()
 
     # -- Words
 
+    def _name(self, item: str) -> str:
+        return name_of(self.session.number, item)
+
+    def _previous(self, event: Json) -> str:
+        previous = word(event, "previous_item_id")
+        return self._name(previous) if previous else ""
+
     def _item_placed(self, event: Json) -> None:
-        self._words.placed(text(section(event, "item"), "id"), word(event, "previous_item_id"))
+        self._words.placed(self._name(text(section(event, "item"), "id")), self._previous(event))
 
     def _caller_words(self, event: Json) -> None:
         item, words = text(event, "item_id"), word(event, "delta")
-        self._words.began(item, "caller", self._log.elapsed())
-        self._words.more(item, number(event, "content_index"), words)
+        name = self._name(item)
+        self._words.began(name, "caller", self._log.elapsed())
+        self._words.more(name, number(event, "content_index"), words)
+        self._confirm_by_words(item, words)
 
     def _caller_said(self, event: Json) -> None:
         item, words = text(event, "item_id"), text(event, "transcript")
-        self.awaiting.discard(item)
-        self._words.began(item, "caller", self._log.elapsed())
-        self._words.all(item, number(event, "content_index"), words)
-        self._usage.add_transcription(section(event, "usage"))
+        name = self._name(item)
+        self._words.began(name, "caller", self._log.elapsed())
+        self._words.all(name, number(event, "content_index"), words)
+        self._shared.usage.add_transcription(section(event, "usage"), self._lasted(item))
+        self._confirm_by_words(item, words)
+        self._transcribed(item)
 
     def _caller_unclear(self, event: Json) -> None:
         item = text(event, "item_id")
-        self.awaiting.discard(item)
-        self._words.failed(item)
+        self._words.failed(self._name(item))
         self._log.happened("transcript.failed", code=word(section(event, "error"), "code"))
+        self._transcribed(item)
+
+    def _transcribed(self, item: str) -> None:
+        """All words of an item are there that will ever be."""
+        self.awaiting.discard(item)
+        if not self._speaking:
+            self._shared.hearing.forget()
+        if item in self._doubtful:  # a sound and no words: it shall not be answered later
+            self._doubtful.discard(item)
+            self._delete(item)
+
+    def _lasted(self, item: str) -> float:
+        """Seconds of an utterance of the caller, so far as we know when it began and ended."""
+        started, ended = self._spoke_from.pop(item, 0), self._shared.hearing.sent // 8
+        return max(0, min(ended - started, 600_000)) / 1000
 
     def _bot_words(self, event: Json) -> None:
-        item, words = text(event, "item_id"), text(event, "delta")
-        self._words.began(item, "bot", self._log.elapsed())
-        self._words.more(item, number(event, "content_index"), words)
+        name, words = self._name(text(event, "item_id")), text(event, "delta")
+        self._words.began(name, "bot", self._log.elapsed())
+        self._words.more(name, number(event, "content_index"), words)
 
     def _bot_said(self, event: Json) -> None:
-        item, words = text(event, "item_id"), text(event, "transcript")
-        self._words.began(item, "bot", self._log.elapsed())
-        self._words.all(item, number(event, "content_index"), words)
-
-    @property
-    def transcript(self) -> tuple[Line, ...]:
-        """All that was said and heard so far."""
-        return self._words.lines(self._heard_of)
-
-    def _heard_of(self, item: str) -> tuple[Played, bool]:
-        spoken = self._spoken.get(item)
-        if spoken is None:
-            return Played(item, 0, 0), False
-        if spoken.cut is not None:
-            return spoken.cut, True
-        played = self._playout.played(item)
-        return played, self._ended and played.sent < played.received
+        name, words = self._name(text(event, "item_id")), text(event, "transcript")
+        self._words.began(name, "bot", self._log.elapsed())
+        self._words.all(name, number(event, "content_index"), words)
 
     # -- Responses
 
-    def _turn(self, response: str) -> _Turn:
-        return self._turns.setdefault(response, _Turn())
+    def _turn(self, response: str) -> Turn:
+        return self._turns.setdefault(response, Turn(GO_ON))
+
+    def _go_on(self) -> None:
+        self._wait = _Wait(self._shared.now(), "function")
+        self._gate.want()
 
     def _create(self, options: Json) -> str:
-        tag = self._next_id()
-        if self._waited_since is None:
-            self._waited_since = self._clock.seconds()
+        tag = self.session.next_id()
         metadata = {**section(options, "metadata"), TAG: tag}
-        body = self._dialect.response({**options, "metadata": metadata})
-        self.link.send(events.write("response.create", tag, {"response": body}))
+        body = self._shared.dialect.response({**options, "metadata": metadata})
+        self.session.link.send(events.write("response.create", tag, {"response": body}))
+        self._watch()
         return tag
 
     def _created(self, event: Json) -> None:
         response = section(event, "response")
         turn = self._turn(text(response, "id"))
         turn.options = self._gate.created(response)
+        self._expected = False
         self._timers.clear("hold")
         self._log.happened("response.created", response=response["id"])
+        self._watch()
 
-    def _done(self, event: Json) -> BackendLost | None:
+    def _done(self, event: Json) -> None:
         response = section(event, "response")
         name, status, error = text(response, "id"), word(response, "status"), refusals.error_of(response)
         self._count(response, error)
-        turn = self._turns.pop(name, None) or _Turn()
+        turn = self._turns.pop(name, None) or Turn(GO_ON)
         turn.done = True
         for item in turn.items:
             self._finish(item)
         why = refusals.fatal(error) if status == "failed" else None
         if why is not None:
-            return why
+            self._shared.failed(why)
+            return
+        self._last = self._shared.now()
         self._gate.done(response)
-        self._complete(turn)
-        if name in self._dead:
-            pass  # whoever was interrupted is not asked again
-        elif status == "failed":
+        self._functions.complete(turn)
+        if name not in self._dead:  # whoever was interrupted is not asked again
+            self._judge(turn, status, error, response)
+        if not self._due:
+            self._timers.clear("overdue")
+        self._greeting_over()
+        self._functions.leave_if_quiet()
+
+    def _judge(self, turn: Turn, status: str, error: Json, response: Json) -> None:
+        """Whether the caller has got what was due."""
+        if status == "failed":
             if word(error, "code") in SLOW_DOWN:
-                self._retry(turn, _pause(word(error, "message")))
+                self._retry(turn, _pause(word(error, "message")), error)
             elif refusals.transient(error):
-                self._retry(turn, 0)
-        elif status == "completed":
-            others = any(word(item, "type") != "message" for item in _objects(response, "output"))
-            if turn.items or turn.calls or others:
-                self._retried = False
-            else:  # a silent bot: models do that when history makes them answer in text
-                self._retry(turn, 0)
-        self._leave_if_quiet()
-        return None
+                self._retry(turn, 0, error)
+            return
+        others = any(word(item, "type") != "message" for item in _objects(response, "output"))
+        if turn.items or turn.calls or others:
+            self._retried = self._late = False
+            self._empty = 0
+            self._owed = self._owed and not (turn.items or turn.calls)
+            self._functions.knew(turn)
+            self._shared.completed()
+        elif status in ("completed", "incomplete"):  # a silent bot: models do that when history makes them write
+            self._retry(turn, 0, error)
 
     def _done_last(self, event: Json) -> None:
         response = section(event, "response")
@@ -418,7 +555,7 @@ class Talk:
 
     def _count(self, response: Json, error: Json) -> None:
         counts = of_response(section(response, "usage"))
-        self._usage.add_response(counts)
+        self._shared.usage.add_response(counts)
         self._log.happened(
             "response.done",
             response=word(response, "id"),
@@ -427,17 +564,71 @@ class Talk:
             usage=counts,
         )
 
-    def _retry(self, turn: _Turn, pause: float) -> None:
+    def _retry(self, turn: Turn, pause: float, error: Json) -> None:
         """Ask for the same once more, unless the last try was one already."""
-        if self._retried:
-            self._log.happened("response.given_up")
+        if not self._retried:
+            self._retried = True
+            self._gate.wait(turn.options)
+            if pause:
+                self._timers.set("again", pause, self._gate.push)
+            else:
+                self._gate.push()
             return
-        self._retried = True
-        self._gate.wait(turn.options)
-        if pause:
-            self._timers.set("again", pause, self._gate.push)
+        self._retried = False
+        self._log.happened("response.given_up")
+        if error:
+            words = f"The voice service failed to answer twice: {word(error, 'message') or word(error, 'code')}"
+            self._shared.failed(BackendLost("busy", words[:300]))
+            return
+        self._empty += 1
+        if self._empty > 1:
+            self._shared.failed(BackendLost("silent", "The model answers without a word again and again."))
+
+    # -- What is due
+
+    def _expect(self) -> None:
+        """The server answers by itself now."""
+        self._expected = True
+        self._watch()
+
+    @property
+    def _due(self) -> bool:
+        return self._expected or self._gate.busy
+
+    def _watch(self) -> None:
+        self._moved_at = self._shared.now()
+        if "overdue" not in self._timers:
+            self._timers.set("overdue", self._order.bot.manner.response_timeout, self._look)
+
+    def _look(self) -> None:
+        """Has anything come of what is due?"""
+        timeout = self._order.bot.manner.response_timeout
+        if not self._due:
+            return
+        left = self._moved_at + timeout - self._shared.now()
+        if self._speaking or self._functions.leaving or not self._utterances.empty:
+            left = timeout  # nobody hears silence
+        if left > 0.001:
+            self._timers.set("overdue", left, self._look)
+        elif self._late:
+            words = f"The model was silent for {timeout:g} seconds, and again when it was asked once more."
+            self._shared.failed(BackendLost("silent", words))
         else:
-            self._gate.push()
+            self._late = True
+            self._log.happened("response.late", seconds=timeout)
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        self._expected = False
+        active = self._gate.active
+        if active:
+            self._dead.add(active)
+            if self._shared.dialect.cancels:
+                self._send("response.cancel", {"response_id": active})
+        turn = self._turns.get(active)
+        wish = self._gate.give_up()
+        self._gate.release()
+        self._gate.want(turn.options if turn is not None and turn.options else wish)
 
     # -- Functions
 
@@ -446,104 +637,20 @@ class Talk:
         if word(item, "type") != "function_call" or word(item, "status") != "completed":
             return  # arguments of a call that was cut off are cut off too
         call_id, name, response = text(item, "call_id"), text(item, "name"), text(event, "response_id")
-        if call_id in self._calls:
-            return
-        turn = self._turn(response)
-        call = _Call(turn, number(event, "output_index"), call_id, name, name in self._order.terminal)
-        self._calls[call_id] = call
-        turn.calls.append(call)
-        try:
-            tool = ToolCall(call_id, name, events.read_object(word(item, "arguments") or "{}"))
-        except Malformed:
-            self.answered(call_id, "The arguments were not a JSON object. Call the function again with correct ones.")
-            return
-        self._log.happened("tool.asked", name=name, call=call_id, arguments=tool.arguments)
-        if not call.terminal:
-            self._listener.asked(tool)
-        elif self._leaving is not None:
-            self.answered(call_id, f"Not done: {self._leaving[0].name} is under way already.", speak=False)
-        else:
-            self._leaving = (tool, turn)
-            self._watch()
+        self._owed = False
+        turn, place = self._turn(response), number(event, "output_index")
+        self._functions.asked(turn, place, call_id, name, word(item, "arguments"))
 
-    def answered(self, call_id: str, output: str, *, speak: bool = True) -> None:
-        """The result of a function call goes to the model, which speaks when it has all of them."""
-        call = self._calls.get(call_id)
-        if call is None or call.output is not None:
-            return
-        if self._leaving is not None and self._leaving[0].call_id == call_id:
-            self._leaving = None
-            self._timers.clear("leave")
-        call.output, call.speak = output, speak
-        self._log.happened("tool.answered", name=call.name, call=call_id, output=output[:2000])
-        self._complete(call.turn)
+    # -- Sending
 
-    def _complete(self, turn: _Turn) -> None:
-        """Send the outputs that can be sent, in the order of the calls; the last one lets the model speak."""
-        for call in sorted(turn.calls, key=lambda call: call.place):
-            if call.output is None:
-                if call.terminal:
-                    continue
-                break
-            if not call.sent:
-                call.sent = True
-                item = {"type": "function_call_output", "call_id": call.id, "output": call.output}
-                self.send("conversation.item.create", {"item": item})
-        calls = turn.calls
-        if turn.done and all(call.sent for call in calls) and any(call.speak for call in calls):
-            self._gate.want()
+    def _note(self, words: str) -> None:
+        self._item(_message(words))
 
-    def _leave_if_quiet(self) -> None:
-        if self._leaving is not None and self._leaving[1].done and self._playout.empty:
-            self._leave()
+    def _item(self, item: Json) -> None:
+        self._send("conversation.item.create", {"item": self._shared.dialect.item(item)})
 
-    def _watch(self) -> None:
-        """Look again in a while whether anything still moves toward the end of the goodbye."""
-        self._timers.set("leave", STILL, self._leave_if_still, self._progress())
-
-    def _leave_if_still(self, before: object) -> None:
-        if self._progress() == before:
-            self._leave()
-        else:
-            self._watch()
-
-    def _progress(self) -> object:
-        sent = sum(self._playout.played(item).sent for item, spoken in self._spoken.items() if spoken.cut is None)
-        return self._received, sent, self._leaving is not None and self._leaving[1].done
-
-    def _leave(self) -> None:
-        if self._leaving is not None:
-            tool, self._leaving = self._leaving[0], None
-            self._timers.clear("leave")
-            self._log.happened("tool.leaving", name=tool.name, call=tool.call_id)
-            self._listener.leaving(tool)
-
-    # -- Sums and sending
-
-    @property
-    def usage(self) -> Json:
-        """Token sums so far."""
-        return self._usage.sums
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """What was thrown away, for the timeline."""
-        return {
-            "unknown": self._unknown,
-            "malformed": self.malformed,
-            "late": self._late,
-            "dropped_ms": self._dropped // 8,
-        }
-
-    def send(self, kind: str, fields: Json) -> str:
-        """Send a client event; its event id, by which an error would name it."""
-        name = self._next_id()
-        self.link.send(events.write(kind, name, fields))
-        return name
-
-    def _next_id(self) -> str:
-        self._event_count += 1
-        return f"c{self._event_count}"
+    def _send(self, kind: str, fields: Json) -> None:
+        self.session.send(kind, fields)
 
     _LAST: ClassVar[dict[str, _Reader | None]] = {
         "conversation.item.added": _item_placed,
@@ -568,6 +675,11 @@ class Talk:
         "response.output_item.done": _item_done,
         **dict.fromkeys(_UNUSED),
     }
+
+
+def _message(words: str, role: str = "system") -> Json:
+    """A message that is not speech, as an item of the conversation."""
+    return {"type": "message", "role": role, "content": [{"type": "input_text", "text": words}]}
 
 
 def _objects(event: Json, key: str) -> list[Json]:

@@ -18,6 +18,9 @@ class Timers:
         self.clear(name)
         self._calls[name] = self._clock.callLater(seconds, self._fire, name, do, args)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._calls
+
     def clear(self, name: str) -> None:
         """Forget one timer; nothing happens when it is not set."""
         call = self._calls.pop(name, None)

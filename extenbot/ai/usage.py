@@ -1,11 +1,11 @@
-"""What a session has used: plain sums over its responses and transcriptions, as the services count."""
+"""What a conversation has used, as the services count, and what that costs."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from extenbot.ai.events import number, section, word
-from extenbot.interfaces import Json
+from extenbot.interfaces import Json, Prices
 
 
 def of_response(usage: Json) -> dict[str, int]:
@@ -26,9 +26,15 @@ def of_response(usage: Json) -> dict[str, int]:
 
 
 class Usage:
-    """The sums of one session."""
+    """The sums over all sessions of one conversation. Costs are USD; what has no price counts nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, prices: Prices, model: str, transcriber: str) -> None:
+        """`transcriber`: the model that writes down what the caller says."""
+        self.cost = 0.0
+        """Without what is paid for by the minute of a session."""
+        self._prices = prices
+        self._model = model
+        self._transcriber = transcriber
         self._sums: Counter[str] = Counter(responses=0, **of_response({}), transcription_tokens=0)
         self._milliseconds = 0
 
@@ -36,15 +42,21 @@ class Usage:
         """One response has ended; `counts` as `of_response` gives them."""
         self._sums.update(counts)
         self._sums["responses"] += 1
+        self.cost += self._prices.response(self._model, counts) or 0.0
 
-    def add_transcription(self, usage: Json) -> None:
-        """One utterance was transcribed, billed by tokens or by duration."""
+    def add_transcription(self, usage: Json, lasted: float) -> None:
+        """One utterance of `lasted` seconds was transcribed, billed by tokens or by duration."""
         seconds = usage.get("seconds")
         if word(usage, "type") == "duration" and isinstance(seconds, (int, float)) and 0 <= seconds < 86400:
             self._milliseconds += round(seconds * 1000)
         self._sums["transcription_tokens"] += number(usage, "total_tokens") or (
             number(usage, "input_tokens") + number(usage, "output_tokens")
         )
+        self.cost += self._prices.transcription(self._transcriber, usage, lasted) or 0.0
+
+    def by_time(self, seconds: float) -> float:
+        """What sessions of so many seconds cost where the service bills by time."""
+        return (self._prices.minute(self._model) or 0.0) * seconds / 60
 
     @property
     def sums(self) -> Json:

@@ -108,12 +108,12 @@ class Settings(SynchronousTestCase):
         )
 
     def test_barge_in(self) -> None:
-        """The service interrupts by itself only where any sound of the caller shall do that."""
+        """The service interrupts by itself only where any sound shall do that, and answers unless we are to confirm."""
         for barge_in, interrupts in (("immediate", True), ("confirmed", False), ("off", False)):
             for kind in ("server_vad", "semantic_vad"):
                 detection = self.session(barge_in=barge_in, turn_detection=kind)["audio"]["input"]["turn_detection"]
                 self.assertEqual((detection["type"], detection["interrupt_response"]), (kind, interrupts))
-                self.assertTrue(detection["create_response"])
+                self.assertEqual(detection["create_response"], barge_in != "confirmed")
 
     def test_models(self) -> None:
         """Reasoning and parallel functions are asked of models that take them, of unknown ones, never of old ones."""

@@ -25,7 +25,7 @@ class Opening(SynchronousTestCase):
     def test_settings(self) -> None:
         """The one session.update says all that this call needs, in the GA shape."""
         world = World()
-        world.voice.connected()
+        world.connected()
         self.assertEqual(world.sent(), [])
         world.server("session.created", session={})
         detection = {
@@ -66,12 +66,12 @@ class Opening(SynchronousTestCase):
             self.assertEqual(world.listener.told, [("opened", None)])
             self.assertEqual(world.kinds(), ["session.update"])
             self.assertEqual(world.log.of("session.opened"), [{"ms": 500}])
-            self.assertEqual(world.clock.getDelayedCalls(), [])
+            self.assertEqual(world.timers, [])
 
     def test_conversation_created_first(self) -> None:
         """Servers that begin with conversation.created are told the settings once all the same."""
         world = World()
-        world.voice.connected()
+        world.connected()
         world.server("conversation.created", conversation={})
         world.server("session.created", session={})
         self.assertEqual(world.kinds(), ["session.update"])
@@ -97,8 +97,8 @@ class Failing(SynchronousTestCase):
         self.assertEqual(world.listener.told, [("lost", cause)])
         self.assertEqual(bool(world.link.closed), closed)
         self.assertEqual(world.clock.getDelayedCalls(), [])
-        world.voice.lost(True, 1000, "")
-        world.voice.received(b'{"type":"session.created"}')
+        world.drop(True, 1000, "")
+        world.received(b'{"type":"session.created"}')
         world.voice.finish()
         world.voice.greet()
         world.voice.heard(bytes(320))
@@ -122,7 +122,7 @@ class Failing(SynchronousTestCase):
         for said in (b"{}", b"null", b'{"audio":[]}'):
             world = World()
             world.configure()
-            world.voice.received(b'{"type":"session.updated","session":' + said + b"}")
+            world.received(b'{"type":"session.updated","session":' + said + b"}")
             self.ends(world, "wrong_format")
 
     def test_late(self) -> None:
@@ -153,7 +153,7 @@ class Failing(SynchronousTestCase):
         ):
             world = World()
             words = f'connection was closed uncleanly ("WebSocket connection upgrade failed [{status}]: Because")'
-            world.voice.lost(False, 1006, words)
+            world.drop(False, 1006, words)
             self.ends(world, cause, closed=world.link.closed > 0)
             self.assertEqual(BackendLost(cause, "").code, code)
             self.assertIn(f"HTTP {status}", str(world.log.of("session.lost")[0]["words"]))
@@ -177,10 +177,10 @@ class Failing(SynchronousTestCase):
             (1001, "Your session hit the maximum duration of 60 minutes.", None, "expired"),
         ):
             world = World()
-            world.voice.connected()
+            world.connected()
             if error:
                 world.error(*error)
-            world.voice.lost(True, code, reason)
+            world.drop(True, code, reason)
             self.ends(world, cause, closed=world.link.closed > 0)
 
     def test_fatal_errors(self) -> None:
@@ -197,7 +197,7 @@ class Failing(SynchronousTestCase):
         ):
             for configured in (False, True):
                 world = World()
-                world.voice.connected()
+                world.connected()
                 if configured:
                     world.server("session.created", session={})
                 world.error(code, "Words.")

@@ -78,7 +78,7 @@ class Lines(SynchronousTestCase):
             world.say("r1", "i1", 8000, "We open at nine.")
             world.playout.play(6000)
             if broken:
-                world.voice.lost(False, 1006, "")
+                world.error("insufficient_quota")
             else:
                 world.voice.finish()
             self.assertEqual(world.voice.transcript[-1], Line("bot", "We open at", 0, interrupted=True))
@@ -128,7 +128,7 @@ class Lines(SynchronousTestCase):
         """Half a surrogate and NUL, which no database takes, do not reach the record."""
         world = World().talk()
         world.speaks("u1")
-        world.voice.received(
+        world.received(
             b'{"type":"conversation.item.input_audio_transcription.completed","item_id":"u1",'
             b'"transcript":"a\\u0000b\\ud800c"}'
         )

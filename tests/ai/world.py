@@ -206,7 +206,8 @@ class World:
     def __init__(self, wanted: VoiceOrder | None = None, url: str = "wss://voice.example/v1/realtime") -> None:
         self.order = wanted or order()
         self.clock = Clock()
-        self.link = FakeLink()
+        self.links: list[FakeLink] = []
+        self.sessions: list[LinkListener] = []
         self.playout = FakePlayout()
         self.listener = FakeListener()
         self.log = FakeLog(self.clock)
@@ -224,16 +225,45 @@ class World:
             prices=Priceless(),
             now=lambda: 1_700_000_000.0 + self.clock.seconds(),
         )
-        self.voice = open_voice(self.order, self.surroundings, url, self.order.bot.model)
         self._taken = 0
+        self.voice = open_voice(self.order, self.surroundings, url, self.order.bot.model)
 
     def _connect(self, url: str, headers: Mapping[str, str], listener: LinkListener, timeout: float) -> FakeLink:
         self.dialled.append((url, dict(headers), timeout))
+        self.links.append(FakeLink())
+        self.sessions.append(listener)
+        self._taken = 0
         return self.link
+
+    @property
+    def link(self) -> FakeLink:
+        """The latest one; an idle one when nothing was dialled."""
+        return self.links[-1] if self.links else FakeLink()
+
+    def connected(self) -> None:
+        """The websocket is open."""
+        self.sessions[-1].connected()
+
+    def received(self, text: bytes) -> None:
+        """The server says this, as it stands."""
+        if self.sessions:
+            self.sessions[-1].received(text)
+
+    def drop(self, clean: bool, code: int | None, reason: str) -> None:
+        """The websocket closes."""
+        if self.sessions:
+            self.sessions[-1].lost(clean, code, reason)
+
+    @property
+    def timers(self) -> list[float]:
+        """In how many seconds something happens by itself, but for the end of the session far ahead."""
+        now = self.clock.seconds()
+        waits = [call.getTime() - now for call in self.clock.getDelayedCalls()]
+        return [wait for wait in waits if wait < 3000]
 
     def server(self, kind: str, **fields: object) -> None:
         """The server says this."""
-        self.voice.received(json.dumps({"type": kind, "event_id": "e", **fields}).encode())
+        self.received(json.dumps({"type": kind, "event_id": "e", **fields}).encode())
 
     def sent(self) -> list[dict[str, Any]]:
         """What the client has sent since the last time this was asked."""
@@ -248,7 +278,7 @@ class World:
 
     def configure(self) -> None:
         """To just before the server confirms."""
-        self.voice.connected()
+        self.connected()
         self.server("session.created", session={"type": "realtime", "expires_at": 1})
 
     def updated(self, heard: str = "audio/pcmu", spoken: str = "audio/pcmu") -> None:
