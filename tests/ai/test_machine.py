@@ -83,6 +83,7 @@ EXPECTED: dict[tuple[str, str], tuple[list[object], list[str]]] = {
     ("talking", "finish"): ([("finished", None)], []),
     ("mending", "time"): ([("lost", "lost")], []),
     ("mending", "finish"): ([("finished", None)], []),
+    ("finishing", "fatal"): ([("finished", None)], []),
     ("finishing", "lost"): ([("finished", None)], []),
     ("finishing", "time"): ([("finished", None)], []),
 }
