@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.call import INPUTS, STATES, Call
 from extenbot.errors import BackendLost, ToolFailed
-from extenbot.interfaces import CallRecord, Json, ToolCall
+from extenbot.interfaces import CallRecord, Json, Manner, ToolCall
 from extenbot.journal import MOST_EVENTS, Journal, caller_of
 from extenbot.journal import Caller as WhoCalls
 from extenbot.media import g711
@@ -29,6 +29,8 @@ GREETING = """
 speed 4
 on greet: tone 440 for 1 s "Good morning!"
 """
+PLAIN = Manner(echo_gate=False)
+"""Until the gate knows that there is no echo it gives the caller's first words late."""
 
 
 class Case(SynchronousTestCase):
@@ -626,7 +628,7 @@ class Hold(Case):
 
     def test_other_law(self) -> None:
         """A re-INVITE for the other law is taken: both hear each other on, and the voice never knows."""
-        world, caller = self.up()
+        world, caller = self.up(GREETING, bot(manner=PLAIN))
         caller.again(offer("8 101"))
         caller.codec, caller.kind = "PCMA", 8
         world.run(0.1)
@@ -669,31 +671,29 @@ class Endings(Case):
         self.ended(world, "ended from the console")
 
     def test_voice_drops(self) -> None:
-        """The websocket breaks in the middle of a sentence: BYE, and the record has what was heard."""
+        """The voice is gone for good in the middle of a sentence: a tone, BYE, and the record has what was heard."""
         world, caller = self.up(
             """
             speed 1
             on greet:
                 tone 440 for 10 s "I am going to be cut"
-            after 2 s: drop
+            after 1 s: error insufficient_quota "No."
             """
         )
-        world.run(1)
-        world.links[0].session.close(1006, "")
-        world.run(0.2)
-        self.assertEqual(len(caller.asked("BYE")), 1)
-        record = self.ended(world, "voice lost: The connection to the voice service was lost (1006).")
+        world.run_until(lambda: caller.asked("BYE"))
+        self.assertTrue(caller.hears(1400, 1.0))
+        record = self.ended(world, "voice lost: The account of this key has no credit left at the voice service.")
         [line] = record.transcript
-        self.assertTrue(line.interrupted)
         self.assertTrue("I am going to be cut".startswith(line.text))
         self.assertTrue(line.text)
 
     def test_session_expires(self) -> None:
-        """The voice session reaches its longest time: BYE."""
-        world, caller = self.up("after 1 s: expire")
-        world.run(1.5)
+        """The voice session reaches its longest time and there is no other one to be had: a tone, then BYE."""
+        world, caller = self.up('after 1 s: expire\non connect 2: refuse 401 "Unauthorized"')
+        world.run_until(lambda: world.records)
+        self.assertTrue(caller.hears(1400, 1.0))
         self.assertEqual(len(caller.asked("BYE")), 1)
-        self.ended(world, "voice lost: The voice session reached its longest duration.")
+        self.assertIn("voice lost: The voice s", world.record.end_reason)
 
     def test_no_audio(self) -> None:
         """A caller whose audio stops coming is hung up after the settable time, not before."""
@@ -1279,7 +1279,7 @@ class Ladders(Case):
 
     def test_voice(self) -> None:
         """A call with a barge-in, as a ladder of Realtime events; audio is left out."""
-        world, caller = self.up(BargeIn.STORY.format(speed=0, late=0))
+        world, caller = self.up(BargeIn.STORY.format(speed=0, late=0), bot(manner=PLAIN))
         world.run(1)
         caller.hz = 800
         world.run(0.5)
@@ -1414,6 +1414,7 @@ class Machine(Case):
         "came": (),
         "ordered": (),
         "opened": (),
+        "prepared": (),
         "connected": (offer("0"),),
         "lost": (BackendLost("lost", "gone"),),
         "finished": (),
@@ -1423,22 +1424,27 @@ class Machine(Case):
         "asked": (ToolCall("c1", "add", {}),),
         "transfer": (ToolCall("c2", "transfer_call", {}),),
         "returned": (404, "Not Found"),
+        "apologised": (),
         "failed": (),
     }
 
     def bring(self, state: str) -> tuple[World, Caller, Call]:
         """A call in this state."""
         script = "on open: wait 3 s" if state in ("opening", "preparing") else "on greet: call transfer_call"
-        if state in ("talking", "closing", "over"):
+        if state in ("talking", "failing", "closing", "over"):
             script = "on speech: heard nothing"
-        world, caller = self.begin(script)
+        world, caller = self.begin(script, bot(manner=Manner(failure_uri="300")))
         world.gives("add", "5")
         if state in ("preparing", "calling"):
             return world, caller, self.ordered(world, caller, state)
         caller.acks = state != "answering"
+        if state == "readying":
+            world.disguise = Unprepared
         caller.invite()
         world.run(0.2)
         call = world.call
+        if state == "failing":
+            call.lost(BackendLost("lost", "gone"))
         if state == "closing":
             caller.hz = 800
             world.run(0.5)
@@ -1582,6 +1588,19 @@ class Faults(Case):
             self.assertEqual(world.switch.calls, (), name)
             self.assertEqual(len(world.records), 1, name)
             self.nothing_left(world)
+
+
+class Unprepared:
+    """A voice that is long in making its greeting."""
+
+    def __init__(self, voice: Any) -> None:
+        self._voice = voice
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._voice, name)
+
+    def prepare(self) -> None:
+        """It makes none."""
 
 
 class Broken:

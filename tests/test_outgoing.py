@@ -186,7 +186,7 @@ class Outgoing(Case):
 
     def test_voice_goes_while_it_rings(self) -> None:
         """Without a voice there is no use in the call: it is cancelled before anybody hears silence."""
-        world, phone = self.begin()
+        world, phone = self.begin('on connect 2: refuse 401 "Unauthorized"')
         self.place(world)
         phone.ring()
         world.run(0.1)
@@ -195,7 +195,7 @@ class Outgoing(Case):
         self.assertEqual(len(phone.asked("CANCEL")), 1)
         phone.decline(487, "Request Terminated")
         world.run(1)
-        self.assertIn("voice lost", world.record.end_reason)
+        self.assertIn("voice not available", world.record.end_reason)
 
     def test_no_voice(self) -> None:
         """A voice that refuses is known before anybody's phone rings."""
@@ -203,7 +203,7 @@ class Outgoing(Case):
         world.switch.place(world.bots["eva"], "100", self.news.append)
         world.run(1)
         self.assertEqual(phone.asked("INVITE"), [])
-        self.assertIn("voice lost", world.record.end_reason)
+        self.assertIn("voice not available", world.record.end_reason)
         self.assertEqual(self.news[-1], f"ended: {world.record.end_reason}")
 
     def test_answer_of_no_use(self) -> None:
