@@ -670,6 +670,7 @@ class Call:
         ("opening",       Inputs.hang_up,    "closing",      _decline),
         ("opening",       Inputs.failed,     "over",         _fail),
         ("readying",      Inputs.prepared,   "answering",    _answer),
+        ("readying",      Inputs.asked,      "readying",     _ask),
         ("readying",      Inputs.lost,       "closing",      _refuse),
         ("readying",      Inputs.ended,      "closing",      _leave),
         ("readying",      Inputs.hang_up,    "closing",      _decline),

@@ -182,7 +182,8 @@ class Functions:
 
     def leave_if_quiet(self) -> None:
         """Leave, if that is wanted and everything has been said."""
-        if self._leaving is not None and self._leaving[1].done and self._utterances.empty:
+        over = self._utterances.empty and not self._utterances.waiting
+        if self._leaving is not None and self._leaving[1].done and over:
             self._leave()
 
     def stop(self) -> None:
@@ -195,7 +196,7 @@ class Functions:
         self._timers.set("leave", STILL, self._leave_if_still, self._progress())
 
     def _leave_if_still(self, before: object) -> None:
-        if self._progress() == before:
+        if self._progress() == before and not self._utterances.waiting:
             self._leave()
         else:
             self._watch()

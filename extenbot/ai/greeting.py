@@ -56,9 +56,9 @@ class Greeting:
             self._ask()
         self._utterances.wait(on=False)
 
-    def audio(self) -> None:
-        """There is something to hear."""
-        if not self._told and self._greeted_at is None:
+    def made(self) -> None:
+        """There is something to hear, or will not be."""
+        if self.asked and not self._told and self._greeted_at is None:
             self._told = True
             self._prepared()
 
@@ -87,7 +87,7 @@ class Greeting:
         self._utterances.add(stored, order.greeting)
         self._utterances.finish(stored)
         self.tell(f'[The caller has been greeted already, word by word: "{order.welcome}" Do not greet again.]')
-        self.audio()
+        self.made()
 
 
 def options(order: VoiceOrder) -> Json:

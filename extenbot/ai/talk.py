@@ -184,6 +184,7 @@ class Talk:
     def greet(self) -> None:
         """The caller hears us."""
         self._shared.greeting.greet()
+        self._functions.leave_if_quiet()
 
     def told(self, words: str, *, by_caller: bool, speak: bool) -> None:
         """A message that is not speech."""
@@ -281,7 +282,7 @@ class Talk:
         self._owed = self._speaking
         if not self._speaking:
             self._shared.hearing.forget()
-        self._shared.greeting.audio()
+        self._shared.greeting.made()
         wait, self._wait = self._wait, None
         if wait is not None:
             wait.first_audio = self._ms(wait)
@@ -315,8 +316,10 @@ class Talk:
         self._functions.leave_if_quiet()
 
     def _greeting_over(self) -> None:
-        if self._utterances.empty and not self._gate.busy and "again" not in self._timers:
-            self._shared.greeting.end()
+        if not self._gate.busy and "again" not in self._timers:
+            self._shared.greeting.made()
+            if self._utterances.empty:
+                self._shared.greeting.end()
 
     def _ms(self, wait: _Wait) -> int:
         return round((self._shared.now() - wait.since) * 1000)

@@ -112,6 +112,11 @@ class Utterances:
         self._playout.held = self._waiting or self._paused
 
     @property
+    def waiting(self) -> bool:
+        """Whether nobody hears us yet."""
+        return self._waiting
+
+    @property
     def empty(self) -> bool:
         """Whether nothing waits to be heard."""
         return self._playout.empty
