@@ -38,7 +38,7 @@ class Phone(Caller):
 class Lasting(Case):
     def last(self, **options: Any) -> tuple[World, Phone]:
         """A call that is up, with a session interval of 90 s that we refresh after 45 s, by re-INVITE."""
-        world = World(session_expires=90, **options)
+        world = World("", bot(manner=replace(BOT.manner, silence=0)), session_expires=90, **options)
         self.addCleanup(self.nothing_left, world)
         phone = Phone(world)
         phone.dial()
@@ -210,7 +210,8 @@ class TwoHours(Case):
     HOURS = 2
 
     def test_two_hours(self) -> None:
-        """Sequence numbers and timestamps wrap both ways, the session is refreshed, and at the end both still hear.
+        """Sequence numbers and timestamps wrap both ways, the session is refreshed, the voice
+        moves from session to session, and at the end both still hear.
 
         The phone takes and sends 60 ms in a packet, so that the test does not take long.
         """
@@ -221,8 +222,9 @@ class TwoHours(Case):
             heard "Still there?" after 300 ms
             tone 600 for 1 s "I am."
         """
-        world = World(dedent(script), session_expires=1800)
-        world.script = replace(world.script, life=9000.0)  # a voice session that lasts as long
+        patient = bot(manner=replace(BOT.manner, silence=0, longest=0))
+        world = World(dedent(script), patient, session_expires=1800)
+        world.script = replace(world.script, life=3600.0)  # of a voice session
         self.addCleanup(self.nothing_left, world)
         phone = Phone(world)
         phone.packet, phone.sequence, phone.timestamp = 0.06, 60_000, 0xFFFFF000
@@ -261,4 +263,5 @@ class TwoHours(Case):
         phone.bye()
         record = self.ended(world, "caller hung up")
         self.assertEqual(record.packets_lost, 0)
+        self.assertEqual([event.what for event in record.events].count("session.moved"), 2)
         self.assertEqual([line.text for line in record.transcript], ["Good morning!", "Still there?", "I am."])
