@@ -132,6 +132,8 @@ class Talk:
         self._doubtful: set[str] = set()  # items of the caller that were too short to tell
         self._expected = False  # the server is to answer by itself
         self._owed = False  # the caller has said something that has not been answered
+        self._ended = False
+        self._only_heard = False  # and at the end it was nowhere but in the audio
         self._retried = False
         self._empty = 0  # answers in a row that were none
         self._late = False  # something due has been asked for again
@@ -151,20 +153,24 @@ class Talk:
         shared.hearing.go_to(self.session.link, self._codec)
 
     def end(self) -> None:
-        """Nothing more is asked for."""
+        """Nothing more is asked for. Only the first time counts."""
+        if self._ended:
+            return
+        self._ended = True
         self._timers.clear_all()
+        self._only_heard = self._shared.hearing.marked
         self._utterances.on_began = self._utterances.on_drained = None
 
     def take_over(self, before: Talk, history: str) -> None:
         """Go on where another session has ended: tell this one of it, and see to what was under way."""
         if history:
             self._note(history)
-        heard_again = self._shared.hearing.marked
         self.begin()
+        self._last = before._last
         if before._turns_under_way():
             self._note(_CUT_OFF)
             self._gate.want()
-        elif heard_again and before._owed:
+        elif before._only_heard and before._owed:
             self._expect()  # the server hears the caller once more, and answers by itself
         elif before._gate.wish is not None:
             self._gate.want(before._gate.wish)
