@@ -33,7 +33,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from extenbot import failure
-from extenbot.ai import tools
+from extenbot.ai import built_in, tools
 from extenbot.audio import Audio
 from extenbot.consultation import Consultation, Dial
 from extenbot.errors import BackendLost, Malformed, Misuse, Refused, ToolFailed
@@ -60,6 +60,7 @@ from extenbot.interfaces import (
     VoiceOrder,
 )
 from extenbot.journal import Caller, Journal, caller_of
+from extenbot.keypad import Keypad
 from extenbot.media.pacer import Pacer
 from extenbot.media.recording import Recorder
 from extenbot.sip.answering import Answering
@@ -254,6 +255,7 @@ class Call:
                 code, headers = failure.refusal(self.bot, error, self._domain)
                 raise Refused(code, str(error), headers) from error
             undo.callback(self._voice.finish)
+            self._keypad = Keypad(self._around.clock, self._voice, self._line, self.journal, self._listening)
             self._line.heard = self._voice.heard
             self._line.on_loud = self._voice.loud
             self._line.echo_gate = self.bot.manner.echo_gate
@@ -266,6 +268,8 @@ class Call:
         notice = manner.record_notice if manner.record else ""
         welcome = " ".join(part for part in (notice, self.bot.welcome) if part)
         exact = manner.greeting_exact and welcome
+        functions = [tools.tool(function) for function in self.bot.functions]
+        names = {tool["name"] for tool in functions}
         return VoiceOrder(
             bot=self.bot,
             call_id=self.id,
@@ -275,12 +279,8 @@ class Call:
             dialled=self.dialled,
             welcome=welcome,
             greeting=self._around.sentences.audio(self.bot.id, welcome, agreed.codec) if exact else b"",
-            tools=(
-                *(tools.tool(function) for function in self.bot.functions),
-                tools.END_CALL,
-                *((tools.TRANSFER,) if self.bot.transfer_uri else ()),
-            ),
-            terminal=tools.BUILT_IN,
+            tools=(*functions, *built_in.tools(self.bot, names)),
+            terminal=built_in.TERMINAL - names,
         )
 
     # -- What the session and the voice tell us --
@@ -297,7 +297,7 @@ class Call:
 
     def leaving(self, tool: ToolCall) -> None:
         self.journal.happened("leaving", tool=tool.name)
-        if tool.name in tools.TRANSFERS:
+        if tool.name == built_in.TRANSFER:
             self._inputs.transfer(tool)
         else:
             self._inputs.hang_up("bot hung up")
@@ -451,7 +451,15 @@ class Call:
         return True
 
     def _ask(self, tool: ToolCall) -> None:
-        self._tasks.start(self._run(tool), "a function")
+        function = next((each for each in self.bot.functions if tools.name_of(each) == tool.name), None)
+        if function is not None:
+            self._tasks.start(self._run(function, tool), "a function")
+        elif tool.name == built_in.COLLECT:
+            self._keypad.collect(tool)
+        elif tool.name == built_in.SEND:
+            self._keypad.send(tool)
+        else:
+            self._voice.answered(tool.call_id, f"There is no function called {tool.name}.")
 
     def _transfer(self, tool: ToolCall) -> None:
         self._leaving = tool
@@ -615,6 +623,7 @@ class Call:
         self._stop_waiting()
         with ExitStack() as steps:  # last in, first out, each whatever becomes of the others
             steps.callback(self._tasks.stop)
+            steps.callback(self._keypad.stop)
             for part in (self._watch, self._apology):
                 if part is not None:
                     steps.callback(part.stop)
@@ -627,25 +636,22 @@ class Call:
 
     # -- Our own --
 
-    def _digit(self, digit: str) -> None:
-        self.journal.happened("dtmf", digit=digit)
+    def _digit(self, key: str) -> None:
+        if self.state != "failing":  # there is nobody to tell
+            self._keypad.pressed(key)
 
-    async def _run(self, tool: ToolCall) -> None:
+    async def _run(self, function: Function, tool: ToolCall) -> None:
         """Run one function of the bot; whatever happens, the model hears an answer."""
-        function = next((f for f in self.bot.functions if tools.name_of(f) == tool.name), None)
-        if function is None:
-            output = f"There is no function called {tool.name}."
-        else:
-            context = ToolContext(self.bot.id, self.id, self.person.number)
-            try:
-                output = str(await self._around.run_tool(function, tool.arguments, context))
-            except ToolFailed as error:
-                output = f"The function failed: {error}"
-            except CancelledError:
-                raise
-            except Exception:  # noqa: BLE001  a plugin may fail in any way, and the caller waits for words
-                self.log.failure("The function {name} of bot {bot} failed", name=tool.name, bot=self.bot.username)
-                output = "The function failed by a fault of the service."
+        context = ToolContext(self.bot.id, self.id, self.person.number)
+        try:
+            output = str(await self._around.run_tool(function, tool.arguments, context))
+        except ToolFailed as error:
+            output = f"The function failed: {error}"
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001  a plugin may fail in any way, and the caller waits for words
+            self.log.failure("The function {name} of bot {bot} failed", name=tool.name, bot=self.bot.username)
+            output = "The function failed by a fault of the service."
         self._voice.answered(tool.call_id, output)
 
     # -- The machine --

@@ -934,10 +934,11 @@ class Functions(Case):
 
     def test_told_of_them(self) -> None:
         """The model is told of the bot's functions and of those every bot has; transfer only when there is a target."""
+        keys = ["collect_digits", "send_digits"]
         for target, names in (("200", ["add", "end_call", "transfer_call"]), ("", ["add", "end_call"])):
             world, caller = self.up(GREETING, bot(transfer_uri=target))
             [update] = world.voice("session.update")
-            self.assertEqual([tool["name"] for tool in update.event["session"]["tools"]], names)
+            self.assertEqual([tool["name"] for tool in update.event["session"]["tools"]], names + keys)
             caller.bye()
 
     def test_unreadable(self) -> None:
@@ -1573,10 +1574,12 @@ class Faults(Case):
     def test_plugin_voice(self) -> None:
         """A voice of a plugin may raise wherever it can: the call ends, and one record is written."""
         for name in ("greet", "answered", "finish"):
-            world, caller = self.begin("on greet: call divide\non output: call transfer_call")
+            world, caller = self.begin(
+                'on greet:\n    tone 440 for 1 s "Hi"\n    call divide\non output: call transfer_call'
+            )
             world.disguise = lambda voice, name=name: Broken(voice, name)  # type: ignore[misc]
             caller.dial()
-            world.run(0.5)
+            world.run(2)
             caller.notify("404 Not Found", over=True)
             world.run(0.2)
             if name == "finish":

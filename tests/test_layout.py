@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "extenbot"
 ROWS = (
     {"errors", "interfaces", "settings", "manner", "tasks", "networks"},
     {"sip", "media", "ai"},
-    {"switch", "call", "audio", "consultation", "journal", "watch", "failure", "speaking"},
+    {"switch", "call", "audio", "consultation", "journal", "watch", "failure", "speaking", "keypad"},
     {"net", "store", "web", "sandbox"},
     {"plugins"},
     {"service", "console", "control", "cli"},
@@ -22,7 +22,20 @@ ROWS = (
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 #: the tables of telephone audio, which its neighbours may look into as well
 COMMON = "extenbot.media.g711"
-PURE = {"sip", "media", "ai", "switch", "call", "audio", "consultation", "journal", "watch", "failure", "speaking"}
+PURE = {
+    "sip",
+    "media",
+    "ai",
+    "switch",
+    "call",
+    "audio",
+    "consultation",
+    "journal",
+    "watch",
+    "failure",
+    "speaking",
+    "keypad",
+}
 IMPURE = {"socket", "ssl", "threading", "time", "random", "secrets", "os", "pathlib", "subprocess", "select"}
 
 

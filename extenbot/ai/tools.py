@@ -25,30 +25,12 @@ from functools import lru_cache
 from typing import Any
 
 from extenbot.ai import pasted
+from extenbot.ai.built_in import BUILT_IN
 from extenbot.errors import Invalid, ToolFailed
 from extenbot.interfaces import Function, Json, ToolContext
 
 SPOKEN = 8000
 """Characters of a reply that the model is given."""
-
-END_CALL: Json = {
-    "type": "function",
-    "name": "end_call",
-    "description": "Hang up. Say goodbye to the caller first, then call this. Use it when the caller wants to end the"
-    " conversation, or when it is over.",
-    "parameters": {"type": "object", "properties": {}},
-}
-TRANSFER: Json = {
-    "type": "function",
-    "name": "transfer_call",
-    "description": "Connect the caller to a person. Tell the caller first that you are connecting them, then call"
-    " this. Use it when the caller asks for a person or an operator, or when you cannot help. If it does not work,"
-    " you are told why and the caller is with you again.",
-    "parameters": {"type": "object", "properties": {}},
-}
-TRANSFERS: frozenset[str] = frozenset({TRANSFER["name"]})
-BUILT_IN: frozenset[str] = TRANSFERS | {END_CALL["name"]}
-"""The tools that end or leave the conversation; no function may take their names."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLACE = re.compile(r"\{[ \t]*([^\W\d][\w.-]*)[ \t]*\}")

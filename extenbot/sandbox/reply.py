@@ -16,6 +16,9 @@ from extenbot.interfaces import Json
 from extenbot.sandbox.figures import numbers
 
 END, TRANSFER = "end_call", "transfer_call"
+OWN = frozenset({END, TRANSFER, "collect_digits", "send_digits"})
+"""Tools that every bot has: the words in their descriptions call nothing."""
+
 LONGEST = 600  # characters said in one answer
 
 _GOODBYE = re.compile(r"\b(good[ -]?bye|bye|hang up|end the call)\b", re.IGNORECASE)
@@ -79,7 +82,7 @@ def _meant(heard: str, functions: dict[str, Json]) -> str:
     spoken = set(words_of(heard))
     best, score = "", 0.0
     for name, tool in functions.items():
-        if name in (END, TRANSFER):
+        if name in OWN:
             continue
         called = set(words_of(name))
         told = {
@@ -105,7 +108,7 @@ def _fill(tool: Json, heard: str) -> tuple[dict[str, Any], list[str]]:
     missing: list[str] = []
     for name, described in properties.items():
         wanted: Json = described if isinstance(described, dict) else {}
-        value = _value(wanted, heard, waiting)
+        value = _value(wanted, heard, waiting, needed=name in required)
         if value is not None:
             arguments[name] = value
         elif name in required:
@@ -113,11 +116,13 @@ def _fill(tool: Json, heard: str) -> tuple[dict[str, Any], list[str]]:
     return arguments, missing
 
 
-def _value(wanted: Json, heard: str, waiting: list[int | float]) -> Any:
+def _value(wanted: Json, heard: str, waiting: list[int | float], *, needed: bool) -> Any:
     options = wanted.get("enum")
     if isinstance(options, list) and options:
         spoken = set(words_of(heard))
-        return next((option for option in options if set(words_of(str(option))) <= spoken), options[0])
+        return next(
+            (option for option in options if set(words_of(str(option))) <= spoken), options[0] if needed else None
+        )
     match wanted.get("type"):
         case "integer" | "number":
             if not waiting:

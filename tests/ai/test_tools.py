@@ -103,10 +103,9 @@ class Descriptions(SynchronousTestCase):
             self.assertIn("not a JSON value", self.refusal(f'{{"a": {number}}}'))
 
     def test_built_in(self) -> None:
-        """The bot's own tools are such as a user could have saved under another name."""
-        for tool in (tools.END_CALL, tools.TRANSFER):
-            self.assertIn(tool["name"], tools.BUILT_IN)
-            tools.check_description(json.dumps({**tool, "name": "other"}))
+        """The names of the bot's own tools are taken."""
+        for name in ("end_call", "terminate_call", "transfer_call", "collect_digits", "send_digits"):
+            self.assertIn("taken by the bot itself", self.refusal(f'{{"name": "{name}"}}'))
 
     @given(st.text(alphabet="{}[]\":,name \\1tru/*\n'", max_size=60))
     def test_noise(self, text: str) -> None:
