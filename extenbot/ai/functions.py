@@ -4,7 +4,7 @@ Several may be in one response: they run side by side, their outputs go back in 
 lets the model speak. What is under way when a session ends is told to the next one again.
 
 A *terminal* function (hang up, transfer) is handed on as `leaving` when its response is done and the last byte has been
-played. Nobody waits for ever: when for 5 s nothing has been received or played, it is handed on as things are.
+heard. Nobody waits for ever: when for 5 s nothing has been received or played, it is handed on as things are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from extenbot.interfaces import CallLog, Json, Line, ToolCall, VoiceListener
 
 STILL = 5.0
 """Seconds without any progress after which a terminal function no longer waits for the goodbye."""
+
+TAIL = 0.25
+"""Seconds after the last byte: phones play it that much later, and drop what they have not played when a call ends."""
 
 SHOWN = 2000
 """Characters of an output in the timeline."""
@@ -111,7 +114,7 @@ class Functions:
             return
         if self._leaving is not None and self._leaving[0].call_id == call_id:
             self._leaving = None
-            self._timers.clear("leave")
+            self._timers.clear_all()
         call.output, call.speak, call.at = output, speak, self._log.elapsed()
         self._log.happened("tool.answered", name=call.name, call=call_id, output=output[:SHOWN])
         self.complete(call.turn)
@@ -183,13 +186,13 @@ class Functions:
     def leave_if_quiet(self) -> None:
         """Leave, if that is wanted and everything has been said."""
         over = self._utterances.empty and not self._utterances.waiting
-        if self._leaving is not None and self._leaving[1].done and over:
-            self._leave()
+        if self._leaving is not None and self._leaving[1].done and over and "tail" not in self._timers:
+            self._timers.set("tail", TAIL, self._leave)
 
     def stop(self) -> None:
         """Nothing is left for any more."""
         self._leaving = None
-        self._timers.clear("leave")
+        self._timers.clear_all()
 
     def _watch(self) -> None:
         """Look again in a while whether anything still moves toward the end of the goodbye."""
@@ -208,7 +211,7 @@ class Functions:
     def _leave(self) -> None:
         if self._leaving is not None:
             tool, self._leaving = self._leaving[0], None
-            self._timers.clear("leave")
+            self._timers.clear_all()
             self._log.happened("tool.leaving", name=tool.name, call=tool.call_id)
             self._listener.leaving(tool)
 

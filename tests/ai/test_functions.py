@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.ai.functions import TAIL
 from extenbot.interfaces import ToolCall
 from tests.ai.test_talking import create, truncate
 from tests.ai.world import World
@@ -230,6 +231,8 @@ class Leaving(SynchronousTestCase):
         return world
 
     def left(self, world: World) -> bool:
+        """Whether it leaves, as soon as a phone has played what it was sent."""
+        world.clock.advance(TAIL)
         return ("leaving", self.TOOL) in world.listener.told
 
     def test_goodbye_is_heard_to_its_end(self) -> None:

@@ -26,7 +26,7 @@ on speech:
 GOODBYE = """speed 20
 on greet:
     tone 440 for 500 ms "Hello."
-    tone 523 for 3 s "Thank you very much for calling, and have a very nice day. Goodbye!"
+    tone 890 for 3 s "Thank you very much for calling, and have a very nice day. Goodbye!"
     call end_call
 """
 
@@ -80,7 +80,7 @@ class Human(SynchronousTestCase):
     def test_goodbye(self) -> None:
         """A goodbye is heard to its very end before the bot hangs up."""
         phone, service, caught = self.call(GOODBYE)
-        words = [each.at for each in caught if each.source < 20001 and each.loud(523)]
+        words = [each.at for each in caught if each.source < 20001 and each.loud(890)]
         self.assertEqual(len(words), 150)
         self.assertLess(max(words) - min(words), 3.1)
         [record] = service.calls()
@@ -89,4 +89,4 @@ class Human(SynchronousTestCase):
         with wave.open(str(phone.recording())) as file:
             heard = from_linear("PCMU", file.readframes(file.getnframes()))
         pieces = [heard[at : at + 160] for at in range(0, len(heard) - 160, 160)]
-        self.assertGreater(sum(loudness(piece, "PCMU", 523) > 1000 for piece in pieces), 145)
+        self.assertGreater(sum(loudness(piece, "PCMU", 890) > 1000 for piece in pieces), 145)

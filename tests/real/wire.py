@@ -41,7 +41,19 @@ class Wire:
         need("tcpdump", "apt-get install tcpdump", shutil.which("tcpdump") is not None)
         need("the right to catch packets", "run as root", os.geteuid() == 0)
         self._file: Path = new_folder(test) / "caught.pcap"
-        command = ["tcpdump", "-i", "lo", "-n", "-U", "-Z", "root", "-B", "4096", "--time-stamp-precision=micro"]
+        command = [
+            "tcpdump",
+            "-i",
+            "lo",
+            "-n",
+            "-U",
+            "--immediate-mode",
+            "-Z",
+            "root",
+            "-B",
+            "4096",
+            "--time-stamp-precision=micro",
+        ]
         self._process = Process(test, [*command, "-w", str(self._file), f"udp portrange {ports}"])
         self._process.wait_for("listening on lo")
 
@@ -58,6 +70,8 @@ class Wire:
                 continue
             udp = _ETHERNET + _IP4
             source, target = struct.unpack_from(">HH", frame, udp)
+            if source % 2:  # RTCP
+                continue
             try:
                 packet = rtp.read(frame[udp + _UDP :])
             except Malformed:
