@@ -1309,16 +1309,16 @@ LADDER = """
 0.01 <-- 180 Ringing
 0.01 <-- 200 OK
 0.01 --> ACK sip:eva@192.0.2.1:5060
-4.58 <-- REFER sip:pbx@192.0.2.10:5060
-4.58 --> 202 Accepted
-4.58 --> INVITE sip:eva@192.0.2.1:5060
-4.58 <-- 100 Trying
-4.58 <-- 200 OK
-4.59 --> ACK sip:eva@192.0.2.1:5060
-5.08 --> NOTIFY sip:eva@192.0.2.1:5060
-5.08 <-- 200 OK
-5.08 <-- BYE sip:pbx@192.0.2.10:5060
-5.09 --> 200 OK
+4.84 <-- REFER sip:pbx@192.0.2.10:5060
+4.84 --> 202 Accepted
+4.84 --> INVITE sip:eva@192.0.2.1:5060
+4.84 <-- 100 Trying
+4.84 <-- 200 OK
+4.85 --> ACK sip:eva@192.0.2.1:5060
+5.34 --> NOTIFY sip:eva@192.0.2.1:5060
+5.34 <-- 200 OK
+5.34 <-- BYE sip:pbx@192.0.2.10:5060
+5.35 --> 200 OK
 """
 EVENTS = """
 0.01 < session.created
@@ -1441,7 +1441,7 @@ class Machine(Case):
         if state == "readying":
             world.disguise = Unprepared
         caller.invite()
-        world.run(0.2)
+        world.run(0.4)
         call = world.call
         if state == "failing":
             call.lost(BackendLost("lost", "gone"))

@@ -122,6 +122,7 @@ class Complete(SynchronousTestCase):
         world.created("r2")
         world.calls("r2", "k2", name="end_call")
         world.done("r2")
+        world.clock.advance(1)
         self.assertEqual(listener.names, ["finished"])
         self.assertEqual(world.clock.getDelayedCalls(), [])
 
