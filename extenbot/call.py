@@ -27,21 +27,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from automat import TypeMachineBuilder
-from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from extenbot import failure
-from extenbot.ai import built_in, tools
+from extenbot.ai import built_in
 from extenbot.audio import Audio
-from extenbot.consultation import Consultation, Dial
-from extenbot.errors import BackendLost, Malformed, Misuse, Refused, ToolFailed
+from extenbot.consultation import Dial
+from extenbot.errors import BackendLost, Malformed, Refused, ToolFailed
 from extenbot.failure import Apology
 from extenbot.interfaces import (
     Bot,
     CallLog,
     CallRecord,
+    Destination,
     Function,
     Json,
     Ledger,
@@ -68,7 +67,9 @@ from extenbot.sip.bodies import offered
 from extenbot.sip.message import Request
 from extenbot.sip.session import Session
 from extenbot.sip.uri import Uri
-from extenbot.tasks import Tasks
+from extenbot.table import inputs_of, machine, states_of
+from extenbot.toolbox import Toolbox
+from extenbot.transferring import STILL_THERE, Transferring
 from extenbot.watch import Watch
 
 GREETING_PATIENCE = 1.5
@@ -141,7 +142,7 @@ class Inputs(Protocol):
     def transfer(self, tool: ToolCall) -> None:
         """The model has announced a transfer, and the caller has heard it."""
 
-    def returned(self, code: int, words: str) -> None:
+    def returned(self, words: str) -> None:
         """The transfer failed."""
 
     def apologised(self) -> None:
@@ -177,9 +178,7 @@ class Call:
         self._around = around
         self._dial = dial
         self._over = over
-        self._tasks = Tasks()
         self._leaving: ToolCall | None = None
-        self._consultation: Consultation | None = None
         self._watch: Watch | None = None
         self._patience: IDelayedCall | None = None  # with the greeting
         self._apology: Apology | None = None
@@ -188,7 +187,8 @@ class Call:
         self._audio = Audio(around.clock, around.tokens, around.ports, around.pacer, self.journal, int(self.id[:8], 16))
         self._part: Callable[[], None] = _nothing  # takes leave of the other side
         self._call_id = self._domain = ""
-        self._inputs = _build(self)
+        self._inputs = inputs = _build(self)
+        self._transfers = Transferring(around.clock, dial, self._audio, self.journal, self._gone, inputs.returned)
 
     @property
     def live(self) -> LiveCall:
@@ -243,6 +243,7 @@ class Call:
     @contextmanager
     def _opening(self) -> Iterator[None]:
         """Take a port pair and open the voice; both are given back when this or the body fails."""
+        self._toolbox = Toolbox(self.bot, self._around.run_tool)
         order = self._order()
         with ExitStack() as undo:
             undo.callback(self._inputs.failed)
@@ -268,8 +269,6 @@ class Call:
         notice = manner.record_notice if manner.record else ""
         welcome = " ".join(part for part in (notice, self.bot.welcome) if part)
         exact = manner.greeting_exact and welcome
-        functions = [tools.tool(function) for function in self.bot.functions]
-        names = {tool["name"] for tool in functions}
         return VoiceOrder(
             bot=self.bot,
             call_id=self.id,
@@ -279,8 +278,8 @@ class Call:
             dialled=self.dialled,
             welcome=welcome,
             greeting=self._around.sentences.audio(self.bot.id, welcome, agreed.codec) if exact else b"",
-            tools=(*functions, *built_in.tools(self.bot, names)),
-            terminal=built_in.TERMINAL - names,
+            tools=self._toolbox.offered,
+            terminal=self._toolbox.terminal,
         )
 
     # -- What the session and the voice tell us --
@@ -362,11 +361,7 @@ class Call:
         session.answer(self._audio.change(body, session))
 
     def transferred(self, code: int, words: str, final: bool) -> None:
-        self.journal.happened("transfer", code=code, words=words, final=final)
-        if final and code < 300:
-            self._inputs.hang_up("transferred")
-        elif final:
-            self._inputs.returned(code, words)
+        self._transfers.told(code, words, final)
 
     def hang_up(self, reason: str) -> None:
         """End the call now; `reason` stands in its record."""
@@ -451,55 +446,34 @@ class Call:
         return True
 
     def _ask(self, tool: ToolCall) -> None:
-        function = next((each for each in self.bot.functions if tools.name_of(each) == tool.name), None)
-        if function is not None:
-            self._tasks.start(self._run(function, tool), "a function")
-        elif tool.name == built_in.COLLECT:
-            self._keypad.collect(tool)
-        elif tool.name == built_in.SEND:
-            self._keypad.send(tool)
-        else:
-            self._voice.answered(tool.call_id, f"There is no function called {tool.name}.")
+        self._toolbox.ask(tool, self._voice, self._keypad, ToolContext(self.bot.id, self.id, self.person.number))
 
     def _transfer(self, tool: ToolCall) -> None:
         self._leaving = tool
-        target = self.bot.transfer_uri
         try:
-            if self.bot.transfer_mode == "attended":
-                self._consultation = Consultation(self._dial, target, self._audio.address, self._join, self._unjoined)
-                self._line.ring()
-            else:
-                self._session.refer(target)
-        except (Malformed, Refused, Misuse) as error:
-            self._inputs.returned(getattr(error, "code", 500), str(error))
+            destination = built_in.destination(self.bot, tool.arguments)
+        except ToolFailed as error:
+            self._inputs.returned(str(error))
+            return
+        self._transfers.begin(self._session, destination, attended=self.bot.transfer_mode == "attended")
 
-    def _join(self, session: Session) -> None:
-        """Whom the caller asked for is there: the PBX joins the two (RFC 5589 7)."""
-        self._line.ring(on=False)
-        try:
-            self._session.refer_to(session)
-        except (Malformed, Refused, Misuse) as error:
-            self._unjoined(getattr(error, "code", 500), str(error))
+    def _gone(self, destination: Destination) -> None:
+        """The caller is with somebody else."""
+        reason = f"transferred to {destination.name}" if destination.name else "transferred"
+        self._inputs.hang_up(f"{self._voice_lost}; {reason}" if self.state == "failing" else reason)
 
-    def _unjoined(self, code: int, words: str) -> None:
-        self.journal.happened("transfer", code=code, words=words, final=True)
-        self._inputs.returned(code, words)
+    @property
+    def _voice_lost(self) -> str:
+        return f"voice lost: {self.trouble.rstrip('.')}"
 
-    def _end_consultation(self) -> None:
-        if self._consultation is not None:
-            self._consultation.end()
-            self._consultation = None
-            self._line.ring(on=False)
-
-    def _return(self, code: int, words: str) -> None:
+    def _return(self, words: str) -> None:
         """The transfer failed: the caller is still here, and the model is told why."""
         assert self._leaving is not None
         tool, self._leaving = self._leaving, None
-        self._end_consultation()
         if self._voiceless:
             self._inputs.lost(BackendLost("lost", self.trouble))
-            return
-        self._voice.answered(tool.call_id, f"The transfer failed: {code} {words}. The caller is still on the line.")
+        else:
+            self._voice.answered(tool.call_id, f"{words} {STILL_THERE}")
 
     def _reject(self, tool: ToolCall) -> None:
         self._voice.answered(tool.call_id, "The transfer cannot be started now.", speak=False)
@@ -527,16 +501,13 @@ class Call:
     def _go_on(self) -> None:
         """After the apology: to a person, or nowhere."""
         target = self.bot.manner.failure_uri
-        if not target:
+        if target:
+            self._transfers.begin(self._session, Destination(target, target))
+        else:
             self._inputs.hang_up(f"voice lost: {self.trouble}")
-            return
-        try:
-            self._session.refer(target)
-        except (Malformed, Refused, Misuse) as error:
-            self._inputs.returned(getattr(error, "code", 500), str(error))
 
-    def _strand(self, code: int, words: str) -> None:
-        self._end(f"voice lost: {self.trouble}; the transfer failed: {code} {words}")
+    def _strand(self, words: str) -> None:
+        self._end(f"{self._voice_lost}; the transfer failed: {words}")
 
     def _transfer_on(self, why: BackendLost) -> None:
         """Whoever is on the way to a person does not need the voice; should that fail, `_return` comes back to it."""
@@ -622,7 +593,7 @@ class Call:
         self.journal.happened("ended", reason=reason)
         self._stop_waiting()
         with ExitStack() as steps:  # last in, first out, each whatever becomes of the others
-            steps.callback(self._tasks.stop)
+            steps.callback(self._toolbox.stop)
             steps.callback(self._keypad.stop)
             for part in (self._watch, self._apology):
                 if part is not None:
@@ -631,7 +602,7 @@ class Call:
                 steps.callback(self._recording.close)
                 if self._line.recorder is not None:
                     steps.callback(self._line.recorder.close)
-            steps.callback(self._end_consultation)
+            steps.callback(self._transfers.stop)
             steps.callback(self._audio.close)
 
     # -- Our own --
@@ -639,20 +610,6 @@ class Call:
     def _digit(self, key: str) -> None:
         if self.state != "failing":  # there is nobody to tell
             self._keypad.pressed(key)
-
-    async def _run(self, function: Function, tool: ToolCall) -> None:
-        """Run one function of the bot; whatever happens, the model hears an answer."""
-        context = ToolContext(self.bot.id, self.id, self.person.number)
-        try:
-            output = str(await self._around.run_tool(function, tool.arguments, context))
-        except ToolFailed as error:
-            output = f"The function failed: {error}"
-        except CancelledError:
-            raise
-        except Exception:  # noqa: BLE001  a plugin may fail in any way, and the caller waits for words
-            self.log.failure("The function {name} of bot {bot} failed", name=tool.name, bot=self.bot.username)
-            output = "The function failed by a fault of the service."
-        self._voice.answered(tool.call_id, output)
 
     # -- The machine --
 
@@ -719,44 +676,5 @@ def _nothing(*_: object) -> None:
     """What is told, heard or ordered before there is somebody to tell it to."""
 
 
-STATES = (
-    "new", "preparing", "calling", "opening", "readying", "answering", "talking", "transferring", "failing",
-    "closing", "over",
-)  # fmt: skip
-INPUTS = (
-    "came", "ordered", "opened", "prepared", "lost", "finished", "acked", "connected", "ended",
-    "hang_up", "asked", "transfer", "returned", "apologised", "failed",
-)  # fmt: skip
-
-
-def _machine() -> Callable[[Call], Inputs]:
-    """The machine of `TABLE`; what is not in it means nothing in that state and is let go."""
-    builder = TypeMachineBuilder(Inputs, Call)
-    states = {name: builder.state(name) for name in STATES}
-    rows = {(state, event.__name__): (target, output) for state, event, target, output in Call.TABLE}
-    for state in STATES:
-        for event in INPUTS:
-            upon = states[state].upon(getattr(Inputs, event))
-            target, output = rows.get((state, event), (state, None))
-            if output is None:
-                upon.loop().returns(None)
-            else:
-                upon.to(states[target])(_output(target, output))
-    return builder.build()
-
-
-def _output(target: str, method: Callable[..., object]) -> Callable[..., None]:
-    """The machine goes on only when its outputs do not raise."""
-
-    def output(inputs: Inputs, call: Call, *arguments: object) -> None:
-        call.state = target
-        try:
-            method(call, *arguments)
-        except Exception:  # noqa: BLE001
-            call.log.failure("Call {id} failed by our own fault", id=call.id)
-            inputs.failed()
-
-    return output
-
-
-_build = _machine()
+STATES, INPUTS = states_of(Call.TABLE), inputs_of(Inputs)
+_build: Callable[[Call], Inputs] = machine(Inputs, Call, Call.TABLE)

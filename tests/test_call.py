@@ -23,6 +23,7 @@ from extenbot.journal import MOST_EVENTS, Journal, caller_of
 from extenbot.journal import Caller as WhoCalls
 from extenbot.media import g711
 from extenbot.sip.message import Request, read
+from extenbot.transferring import STILL_THERE
 from tests.memory import ADD, MEDIA, Caller, Fault, World, bot, loudness, offer
 
 GREETING = """
@@ -992,7 +993,7 @@ class Transfer(Case):
         world.run(0.5)
         caller.notify("404 Not Found", over=True)
         world.run(1.5)
-        self.assertEqual(world.outputs(), ["The transfer failed: 404 Not Found. The caller is still on the line."])
+        self.assertEqual(world.outputs(), [f"There is no such number (404 Not Found). {STILL_THERE}"])
         self.assertTrue(caller.hears(600))
         self.assertEqual(world.call.state, "talking")
         caller.bye()
@@ -1022,9 +1023,7 @@ class Transfer(Case):
         self.assertEqual(world.outputs(), [])
         caller.talking = True
         world.run(2)
-        self.assertEqual(
-            world.outputs(), ["The transfer failed: 408 No word of the transfer. The caller is still on the line."]
-        )
+        self.assertEqual(world.outputs(), [f"The person did not answer (408 No word of the transfer). {STILL_THERE}"])
         world.run(2)
         self.assertEqual(len(world.switch.calls), 1)
         caller.bye()
@@ -1035,7 +1034,7 @@ class Transfer(Case):
         world.run(3)
         self.assertEqual(caller.requests, [])
         [output] = world.outputs()
-        self.assertIn("The transfer failed: 400", output)
+        self.assertIn("There is no such number (400 Only a SIP", output)
         caller.bye()
 
     def test_twice(self) -> None:
@@ -1137,7 +1136,7 @@ class Attended(Case):
         world.run(0.5)
         other.decline(486, "Busy Here")
         world.run(1.5)
-        self.assertEqual(world.outputs(), ["The transfer failed: 486 Busy Here. The caller is still on the line."])
+        self.assertEqual(world.outputs(), [f"The line is busy (486 Busy Here). {STILL_THERE}"])
         self.assertTrue(caller.hears(600))
         self.assertEqual(caller.asked("REFER"), [])
         caller.bye()
@@ -1423,7 +1422,7 @@ class Machine(Case):
         "hang_up": ("ended from the console",),
         "asked": (ToolCall("c1", "add", {}),),
         "transfer": (ToolCall("c2", "transfer_call", {}),),
-        "returned": (404, "Not Found"),
+        "returned": ("The line is busy.",),
         "apologised": (),
         "failed": (),
     }

@@ -158,7 +158,7 @@ class Replaced(Case):
         other = self.joined(world, phone)
         self.assertEqual(world.call.state, "talking")
         [output] = world.outputs()
-        self.assertIn("The transfer failed: 487", output)
+        self.assertIn("could not transfer the call (487", output)
         other.bye()
         self.ended(world, "caller hung up")
 
