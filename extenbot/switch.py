@@ -272,7 +272,7 @@ class Switch:
             raise Refused(486, "Busy Here", [("Retry-After", "10")])
         if why := self._around.ledger.refusal(bot):
             self.log.info("A call of bot {bot} is refused: {why}", bot=bot.username, why=why)
-            raise Refused(480, "Temporarily Unavailable", [("Reason", f'SIP;cause=480;text="{quotable(why)}"')])
+            raise Refused(480, quotable(why), [("Reason", f'SIP;cause=480;text="{quotable(why)}"')])
 
     def _over(self, call: Call) -> None:
         del self._calls[call.id]

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.errors import BackendLost
+from extenbot.errors import BackendLost, Refused
 from extenbot.failure import Apology, refusal, sorry
 from extenbot.interfaces import Bot, CallRecord
 from extenbot.media import g711
@@ -168,3 +168,79 @@ class Calls(SynchronousTestCase):
         caller.bye()
         world.run(0.1)
         self.assertEqual(self.ended(world).end_reason, "caller hung up")
+
+    def test_not_even_begun(self) -> None:
+        """A bot over its daily cap takes no call, and makes none: whoever orders one is told why."""
+        world, caller = self.up("on greet: hang")
+        world.ledger.caps["b1"] = 1.0
+        world.ledger.spent(BOT, 1.0)
+        caller.invite()
+        world.run(0.5)
+        self.assertEqual(caller.codes, [480])
+        self.assertEqual(caller.last.first("reason"), 'SIP;cause=480;text="the daily cap of the bot is reached"')
+        refused = self.assertRaises(Refused, world.switch.place, world.bots["eva"], "100", lambda _: None)
+        self.assertEqual(str(refused), "the daily cap of the bot is reached")
+        self.assertEqual((world.dialled, world.opened, world.records), (0, 0, []))
+
+    BEFORE = (
+        ("on connect: refuse 401", 480, "does not accept this key (HTTP 401)"),
+        ('on open: error insufficient_quota "No."', 480, "no credit left"),
+        ("on connect: refuse 404", 480, "no such model"),
+        ('on update: refuse invalid_value "Wrong voice" param session.voice', 480, "refused the settings of this bot"),
+        ("on connect: refuse 429", 503, "too many requests"),
+        ("on connect: refuse 503", 503, "internal error"),
+        ('on open: close 1013 "later"', 503, "overloaded"),
+        ("on open: drop", 503, "cannot be reached"),
+        ("on open: hang", 503, "not ready within 10 s"),
+        (
+            'on update: effective {"audio": {"output": {"format": {"type": "audio/pcm", "rate": 24000}}}}',
+            503,
+            "does not use the codec of the call",
+        ),
+    )
+
+    def test_each_cause_before_the_answer(self) -> None:
+        """Whatever keeps the voice away is a refusal of the call within its time, tried once, in the owner's words."""
+        for script, code, words in self.BEFORE:
+            world, caller = self.up(script)
+            caller.invite()
+            world.run(10.5)
+            self.assertEqual(caller.codes, [100, 180, code], script)
+            self.assertIn(words, world.record.trouble, script)
+            self.assertEqual(world.record.end_reason, f"voice not available: {world.record.trouble}")
+            self.assertEqual((world.dialled, caller.packets), (1, []), script)
+
+    HELLO = 'speed 4\non greet: tone 440 for 500 ms "Hello"\n'
+    AFTER = (
+        (HELLO + 'after 2 s: error insufficient_quota "No."', "no credit left"),
+        (HELLO + 'on speech: fail insufficient_quota "No."', "no credit left"),
+        (HELLO + 'after 2 s: close 3000 "invalid_request_error.invalid_api_key"', "does not know this key"),
+        (HELLO + "after 2 s: drop\non connect: wait 10 ms\non connect 2: refuse 401", "does not accept this key"),
+        (HELLO + "after 2 s: drop", "connection to the voice service was lost"),
+        (HELLO + 'on speech: fail server_error "Oops"\non response: fail server_error "Oops"', "Oops"),
+        (
+            HELLO + 'on speech: fail rate_limit_exceeded "Wait"\non response: fail rate_limit_exceeded "Wait"',
+            "failed to answer twice: Wait",
+        ),
+        (HELLO + 'on speech: text "Written"\non response: text "Written"', "without a word"),
+        (HELLO + "on speech: hang\non response: hang", "silent for 8 seconds"),
+        (HELLO + "on speech: ignore\non response: ignore", "silent for 8 seconds"),
+    )
+
+    def test_each_cause_after_the_answer(self) -> None:
+        """Whatever takes the voice away in a call: the caller hears the sentence to its end, and nothing goes on."""
+        for script, words in self.AFTER:
+            world, caller = self.up(script, failure_sentence=SORRY)
+            caller.dial()
+            world.run(1.5)
+            caller.hz = 800
+            world.run(1)
+            caller.hz = 0
+            world.run_until(lambda world=world: world.records, 40)  # type: ignore[misc]
+            end = world.clock.seconds()
+            self.assertIn(words, world.record.trouble, script)
+            self.assertEqual(world.record.end_reason, f"voice lost: {world.record.trouble}")
+            self.assertTrue(caller.hears(1000, end - 1.1), script)
+            self.assertLess(world.dialled, 10, script)
+            self.assertLess(len(world.voice("response.create")), 8, script)
+            self.assertEqual(len(caller.asked("BYE")), 1, script)
