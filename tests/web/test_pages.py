@@ -85,7 +85,15 @@ class Doors(Pages):
     def test_everything_is_closed(self) -> None:
         """Without a login every page leads to the login page, changes included."""
         self.sign_up()
-        for path in ("/settings", "/settings/bots", "/settings/bots/new", "/settings/bots/x", "/calls", "/calls/x"):
+        for path in (
+            "/settings",
+            "/settings/account",
+            "/settings/bots",
+            "/settings/bots/new",
+            "/settings/bots/x",
+            "/calls",
+            "/calls/x",
+        ):
             self.assertEqual(self.browser.get(path).location, "/login", path)
         for path in ("/settings/bots/new", "/settings/bots/x/edit", "/settings/bots/x/delete", "/logout"):
             self.assertEqual(self.browser.ask("POST", path, data={"name": "x"}).location, "/login", path)
