@@ -16,6 +16,8 @@ LAW = "PCMU"
 SHORTEST = 0.2  # seconds
 LONGEST = 60.0
 _MOST_CHANNELS = 8
+_PIECE = 8192  # samples, resampled in about a millisecond
+_HELD = 64  # samples at 8 kHz, more than the filter holds back
 _PCM, _FLOAT, _A_LAW, _MU_LAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 _LAWS = {_A_LAW: "PCMA", _MU_LAW: "PCMU"}
 _NOT_WAV = "This is no WAV file: save the recording as WAV, please."
@@ -101,7 +103,12 @@ def _telephone(samples: Any, rate: int) -> bytes:
     import samplerate
 
     if rate != g711.RATE:
-        samples = samplerate.resample(samples, g711.RATE / rate, "sinc_medium")
+        # Piece by piece: libsamplerate keeps other threads waiting, and with them the audio of calls.
+        ratio = g711.RATE / rate
+        stream = samplerate.Resampler("sinc_medium", 1)
+        flushed = np.concatenate([samples, np.zeros(round(_HELD / ratio), np.float32)])
+        pieces = [stream.process(flushed[at : at + _PIECE], ratio) for at in range(0, len(flushed), _PIECE)]
+        samples = np.concatenate(pieces)[: round(len(samples) * ratio)]
     linear = np.clip(np.rint(samples * 32768), -32768, 32767).astype("<i2")
     return bytes(np.frombuffer(g711.encoding(LAW), np.uint8)[linear.view("<u2")].tobytes())
 
