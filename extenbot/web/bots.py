@@ -8,11 +8,12 @@ from extenbot.ai import dialects
 from extenbot.errors import Invalid
 from extenbot.interfaces import Bot, Standing
 from extenbot.networks import cautions
+from extenbot.web.exact import exact
 from extenbot.web.form import FRESH, form, sent, typed
 from extenbot.web.guides import guides, host, values
 from extenbot.web.pages import Pages, app, go, own_page
 from extenbot.web.seams import Account
-from extenbot.web.visits import Turned, Visit
+from extenbot.web.visits import LARGEST_FILE, Turned, Visit
 
 CALLS_OF_A_BOT = 10
 STATES_OF_A_BOT = 10
@@ -72,25 +73,7 @@ async def add_bot(pages: Pages, visit: Visit, account: Account) -> bytes:
 @app.route("/settings/bots/<bot_id>", methods=["GET"])
 @own_page
 async def one_bot(pages: Pages, visit: Visit, account: Account, bot_id: str) -> bytes:
-    bot = await pages.own_bot(bot_id, account)
-    calls = await pages.store.run(pages.store.calls.recent, account.id, bot.id, CALLS_OF_A_BOT)
-    history = await pages.store.run(pages.store.registrations.recent, bot.id, STATES_OF_A_BOT)
-    return pages.show(
-        visit,
-        "bot.html",
-        section="bots",
-        bot=bot,
-        state=state_of(pages, bot),
-        bindings=pages.registered(bot.username) if bot.kind == "registrar" else (),
-        registration=pages.registration(bot.id),
-        history=history if bot.kind == "registrant" else (),
-        standing=STANDING,
-        values=values(bot, pages.connection),
-        guides=guides(bot, pages.connection),
-        domain=host(pages.connection.domain),
-        cautions=cautions(bot.trusted),
-        calls=calls,
-    )
+    return await shown_bot(pages, visit, account, await pages.own_bot(bot_id, account))
 
 
 @app.route("/settings/bots/<bot_id>/edit", methods=["GET"])
@@ -143,4 +126,32 @@ def shown_form(
         transcribers=dialects.TRANSCRIBERS,
         dialects=dialects.DIALECTS,
         domain=host(pages.connection.domain),
+    )
+
+
+async def shown_bot(
+    pages: Pages, visit: Visit, account: Account, bot: Bot, problems: Mapping[str, str] | None = None
+) -> bytes:
+    """The page of a bot; `problems` by the name of a sentence that it says word by word."""
+    calls = await pages.store.run(pages.store.calls.recent, account.id, bot.id, CALLS_OF_A_BOT)
+    history = await pages.store.run(pages.store.registrations.recent, bot.id, STATES_OF_A_BOT)
+    return pages.show(
+        visit,
+        "bot.html",
+        422 if problems else 200,
+        section="bots",
+        bot=bot,
+        state=state_of(pages, bot),
+        most_upload=LARGEST_FILE,
+        sentences=exact(bot, pages.store.sentences.of(bot.id)),
+        problems=problems or {},
+        bindings=pages.registered(bot.username) if bot.kind == "registrar" else (),
+        registration=pages.registration(bot.id),
+        history=history if bot.kind == "registrant" else (),
+        standing=STANDING,
+        values=values(bot, pages.connection),
+        guides=guides(bot, pages.connection),
+        domain=host(pages.connection.domain),
+        cautions=cautions(bot.trusted),
+        calls=calls,
     )

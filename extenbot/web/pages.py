@@ -108,6 +108,7 @@ class Pages:
         self.throttle = Throttle(now)
         # Hashing takes its time: a flood of logins must leave threads for calls and bots.
         self.hashing = DeferredSemaphore(2)
+        self.speaking: set[str] = set()  # ids of bots that speak a sentence just now
         self.views = Views()
 
     # -- Who asks, and what they get

@@ -123,8 +123,39 @@ class Registrations(Protocol):
     def recent(self, bot_id: str, limit: int) -> Sequence[Registration]: ...
 
 
+class Sentence(Protocol):
+    """Something that a bot says word by word, as audio."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def how(self) -> str: ...
+
+    @property
+    def said(self) -> str: ...
+
+    @property
+    def created(self) -> float: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def audio(self) -> Mapping[str, bytes]: ...
+
+
+class Sentences(Protocol):
+    def of(self, bot_id: str) -> Sequence[Sentence]:
+        """Does not block."""
+
+    def save(self, bot_id: str, text: str, audio: bytes, how: str, said: str) -> None: ...
+
+    def remove(self, bot_id: str, text: str) -> bool: ...
+
+
 class Store(Protocol):
-    """Everything in it blocks: the pages go through `run`, or `change` where bots change."""
+    """Nearly everything in it blocks: the pages go through `run`, or `change` where bots change."""
 
     @property
     def accounts(self) -> Accounts: ...
@@ -137,6 +168,9 @@ class Store(Protocol):
 
     @property
     def registrations(self) -> Registrations: ...
+
+    @property
+    def sentences(self) -> Sentences: ...
 
     def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Deferred[T]: ...
 

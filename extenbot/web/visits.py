@@ -20,7 +20,8 @@ from extenbot.errors import ExtenbotError
 from extenbot.web.seams import Account
 
 LONGEST_BODY = 512 * 1024  # bytes of a form
-LONGEST_UPLOAD = 6 * 1024 * 1024  # bytes of a form with a file: half a minute of the best that people record
+LARGEST_FILE = 12_000_000  # bytes: a minute of what recorders make by themselves, 48 kHz of 16 bits in stereo
+LONGEST_UPLOAD = LARGEST_FILE + 100_000  # bytes of a form with a file
 _MOST_FIELDS = 150
 _MOST_PARTS = 10
 

@@ -1,4 +1,5 @@
-// Copy buttons, and times in the reader's own time zone. Every page works without it.
+// Copy buttons, times in the reader's own time zone, buttons that take a while, files that are too large.
+// Every page works without it.
 "use strict";
 
 function select(element) {
@@ -38,4 +39,21 @@ function localize(root) {
 
 localize(document);
 
-document.querySelector("[aria-invalid=true]")?.focus();
+for (const button of document.querySelectorAll("button[data-busy]")) {
+  button.form.addEventListener("submit", () => {
+    button.disabled = true;
+    button.textContent = button.dataset.busy;
+  });
+}
+
+// What is too large is told here: the server hangs up on it, and browsers then do not show why.
+for (const input of document.querySelectorAll("input[data-most]")) {
+  input.addEventListener("change", () => {
+    const most = Number(input.dataset.most);
+    const large = input.files.length && input.files[0].size > most;
+    input.setCustomValidity(large ? `This file is larger than ${Math.floor(most / 1e6)} MB. Save it in mono, or with fewer samples a second.` : "");
+    input.reportValidity();
+  });
+}
+
+document.querySelector("[aria-invalid=true], [role=alert][tabindex]")?.focus();
