@@ -8,6 +8,7 @@ from extenbot.errors import Invalid
 from extenbot.web.form import written
 from extenbot.web.pages import Pages, app, go, own_page
 from extenbot.web.seams import Account
+from extenbot.web.trouble import REFUSED
 from extenbot.web.visits import Visit
 
 
@@ -75,5 +76,6 @@ async def shown_account(
         rows=sorted(rows, key=lambda row: -row[2]),
         spent=sum(spent.values()),
         changed=changed,
+        refused=REFUSED,
         problems=problems or {},
     )

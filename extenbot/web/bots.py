@@ -13,9 +13,11 @@ from extenbot.web.form import FRESH, form, sent, typed
 from extenbot.web.guides import guides, host, values
 from extenbot.web.pages import Pages, app, go, own_page
 from extenbot.web.seams import Account
+from extenbot.web.trouble import troubled, troubles
 from extenbot.web.visits import LARGEST_FILE, Turned, Visit
 
 CALLS_OF_A_BOT = 10
+CALLS_OF_ALL = 100
 STATES_OF_A_BOT = 10
 STANDING = {  # as (colour, words)
     Standing.OFF: ("off", "Not registered"),
@@ -37,8 +39,10 @@ async def all_settings(_pages: Pages, visit: Visit, _account: Account) -> bytes:
 @own_page
 async def all_bots(pages: Pages, visit: Visit, account: Account) -> bytes:
     found = await pages.store.run(pages.store.bots.all, account.id)
-    shown = [(bot, state_of(pages, bot)) for bot in found]
-    return pages.show(visit, "bots.html", section="bots", bots=shown)
+    calls = await pages.store.run(pages.store.calls.recent, account.id, None, CALLS_OF_ALL)
+    spent = pages.live.spent_today(account.id)
+    shown = [(bot, state_of(pages, bot), troubled(bot, account, spent, calls)) for bot in found]
+    return pages.show(visit, "bots.html", section="bots", bots=shown, spent=spent)
 
 
 def state_of(pages: Pages, bot: Bot) -> tuple[str, str]:
@@ -135,6 +139,7 @@ async def shown_bot(
     """The page of a bot; `problems` by the name of a sentence that it says word by word."""
     calls = await pages.store.run(pages.store.calls.recent, account.id, bot.id, CALLS_OF_A_BOT)
     history = await pages.store.run(pages.store.registrations.recent, bot.id, STATES_OF_A_BOT)
+    spent = pages.live.spent_today(account.id)
     return pages.show(
         visit,
         "bot.html",
@@ -143,6 +148,8 @@ async def shown_bot(
         bot=bot,
         state=state_of(pages, bot),
         most_upload=LARGEST_FILE,
+        troubles=list(troubles(bot, account, spent, calls)),
+        spent=spent.get(bot.id, 0.0),
         sentences=exact(bot, pages.store.sentences.of(bot.id)),
         problems=problems or {},
         bindings=pages.registered(bot.username) if bot.kind == "registrar" else (),

@@ -26,7 +26,7 @@ class Money(Pages):
         page = browser.get(PATH)
         self.assertEqual(page.value("cap_day"), "12.5")
         self.assertIn("of $12.50", page.text)
-        self.assertNotIn("is reached", page.text)
+        self.assertNotIn("The cap is reached", page.text)
         browser.send(f"{PATH}/cap", at=PATH, cap_day="")
         self.assertEqual(self.store.accounts.all()[0].cap_day, 0)
 
@@ -57,7 +57,7 @@ class Money(Pages):
         browser = self.sign_up()
         self.spent = {"b": 5.0}
         browser.send(f"{PATH}/cap", at=PATH, cap_day="5")
-        self.assertIn("calls are refused with 480 until midnight UTC.</p>", browser.get(PATH).text)
+        self.assertIn("The cap is reached: calls are refused with 480 until midnight UTC.</p>", browser.get(PATH).text)
 
 
 class Password(Pages):
