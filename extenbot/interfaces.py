@@ -444,6 +444,15 @@ class Connect(Protocol):
     def __call__(self, url: str, headers: Mapping[str, str], listener: LinkListener, timeout: float) -> Link: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Of one model, USD. `text` and `audio`: into it, into it from its cache, out of it, each per million tokens."""
+
+    text: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    audio: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    minute: float = 0.0  # where a service bills by time
+
+
 class Prices(Protocol):
     """What a voice service takes, USD; None for a model that has no price here (`ai.pricing`)."""
 

@@ -137,7 +137,7 @@ class Extenbot(Service):
         self.sandbox = Sandbox(reactor, settings.sandbox)
         self._sandbox_url = ""
         self._connect = WebSockets(reactor)
-        self._prices = PriceTable()
+        self._prices = PriceTable(dict(settings.ai.prices))
         self._backends = sorted(getPlugins(IVoiceBackend, plugins), key=lambda backend: backend.order)
         self._tools = list(getPlugins(ITool, plugins))
         self._tokens = tokens

@@ -9,6 +9,7 @@ directory. docs/settings.md lists every key.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from extenbot.errors import SettingsError
+from extenbot.interfaces import Price
 
 T = TypeVar("T")
 ENVIRONMENT = "EXTENBOT_"
@@ -117,6 +119,35 @@ def _advertised(host: Callable[[object], str]) -> Callable[[object], Advertised]
         return Advertised(tuple(networks), tuple(hosts))
 
     return read
+
+
+_MOST = 100_000.0  # USD, of any price
+_NO_PRICE = 'must be like {"text": [4, 0.4, 24], "audio": [32, 0.4, 64]} or {"minute": 0.05}'
+
+
+def _prices(raw: object) -> tuple[tuple[str, Price], ...]:
+    """Tables of the file, or JSON of the same form."""
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw) if raw.strip() else {}
+        except ValueError:
+            raise ValueError(f"must be JSON, not {raw!r}") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"must be a table for each model, not {raw!r}")
+    return tuple((model, _price(model, told)) for model, told in raw.items())
+
+
+def _price(model: str, told: object) -> Price:
+    if not isinstance(told, dict) or not told or not told.keys() <= {"text", "audio", "minute"}:
+        raise ValueError(f"of {model} {_NO_PRICE}, not {told!r}")
+    values: dict[str, Any] = {}
+    for name, value in told.items():
+        numbers = value if isinstance(value, list) else [value]
+        good = all(isinstance(n, (int, float)) and not isinstance(n, bool) and 0 <= n <= _MOST for n in numbers)
+        if not good or isinstance(value, list) != (name != "minute") or len(numbers) != (1 if name == "minute" else 3):
+            raise ValueError(f"of {model} {_NO_PRICE}, in USD, not {name} = {value!r}")
+        values[name] = float(numbers[0]) if name == "minute" else tuple(float(n) for n in numbers)
+    return Price(**values)
 
 
 def _path(raw: object) -> Path:
@@ -304,6 +335,9 @@ class Database:
 class Ai:
     url: str = _setting("wss://api.openai.com/v1/realtime", _url("ws", "wss"), "Realtime service of bots without one")
     open_timeout: float = _setting(10.0, _seconds(0.1, 120), "a voice session not ready by then is refused")
+    prices: tuple[tuple[str, Price], ...] = _setting(
+        (), _prices, "what models cost, above the built-in table: USD per million tokens or per minute"
+    )
 
 
 @dataclass(frozen=True, slots=True)

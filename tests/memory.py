@@ -22,7 +22,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from extenbot import settings
-from extenbot.ai.pricing import Price, PriceTable
+from extenbot.ai.pricing import PriceTable
 from extenbot.call import Call, Surroundings
 from extenbot.interfaces import (
     Address,
@@ -34,6 +34,7 @@ from extenbot.interfaces import (
     Json,
     LinkListener,
     Playout,
+    Price,
     Registration,
     RtpReceiver,
     Target,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import SettingsError
+from extenbot.interfaces import Price
 from extenbot.settings import _READERS, Endpoint, _advertised, _domain, load, variable
 
 
@@ -102,6 +103,21 @@ class Settings(SynchronousTestCase):
             self.assertEqual(load(self.file(f"[sip]\nsession_expires = {text}\n"), {}).sip.session_expires, taken)
         for text in ("1", "89", "-1", "86401", '"long"', "true"):
             self.assertEqual(set(self.problems(f"[sip]\nsession_expires = {text}\n")), {"[sip] session_expires"})
+
+    def test_prices(self) -> None:
+        """What a model costs stands in tables of the file, or as JSON in the environment; nonsense is told."""
+        text = '[ai.prices."m-1"]\ntext = [1, 2, 3]\naudio = [4, 5.5, 6]\n[ai.prices.n]\nminute = 0.5\n'
+        prices = dict(load(self.file(text), {}).ai.prices)
+        self.assertEqual(prices, {"m-1": Price((1, 2, 3), (4, 5.5, 6)), "n": Price(minute=0.5)})
+        told = load(None, {"EXTENBOT_AI_PRICES": '{"n": {"minute": 1}}'}).ai.prices
+        self.assertEqual(told, (("n", Price(minute=1)),))
+        self.assertEqual(load(None, {"EXTENBOT_AI_PRICES": ""}).ai.prices, ())
+        for wrong in ("[1, 2]", "[1, 2, -3]", '["a", 1, 2]', "[true, 1, 2]", "5", "[nan, 1, 2]", "[inf, 1, 2]"):
+            self.assertIn("of n must be like", self.problems(f"[ai.prices.n]\ntext = {wrong}\n")["[ai] prices"], wrong)
+        for wrong in ('n = "dear"', "n = {}", "n = {txt = [1, 2, 3]}", "n = {minute = [1]}"):
+            self.assertIn("[ai] prices", self.problems(f"[ai.prices]\n{wrong}\n"), wrong)
+        self.assertIn("[ai] prices", self.problems("[ai]\nprices = 3\n"))
+        self.assertIn("[ai] prices", self.problems(EXTENBOT_AI_PRICES="{"))
 
     def test_advertised(self) -> None:
         """Each peer is told our address in its own network, else the plain one of its IP version."""

@@ -1,26 +1,15 @@
 """What voice services take: a price table, and the cost of a response, an utterance and a minute by it.
 
 Prices are USD per million tokens, or per minute where a service bills by time. The table here is what the providers'
-pages said in November 2026; `[prices]` in the settings stands above it.
+pages said in November 2026; `prices` of `[ai]` in the settings stands above it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from extenbot.ai.events import number, word
-from extenbot.interfaces import Json
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """Of one model. `text` and `audio`: into it, into it from its cache, out of it, each per million tokens."""
-
-    text: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    audio: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    minute: float = 0.0
-
+from extenbot.interfaces import Json, Price
 
 BUILT_IN: Mapping[str, Price] = {
     "gpt-realtime-2.1": Price((4, 0.40, 24), (32, 0.40, 64)),
