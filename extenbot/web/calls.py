@@ -9,7 +9,7 @@ from extenbot.interfaces import CallRecord
 from extenbot.web.audio import send_file
 from extenbot.web.pages import Pages, app, go, own_page
 from extenbot.web.seams import Account
-from extenbot.web.timeline import KINDS, entries, latencies
+from extenbot.web.timeline import KINDS, entries, latency, turns
 from extenbot.web.visits import Turned, Visit
 
 CALLS_A_PAGE = 50
@@ -50,6 +50,7 @@ async def live_calls(pages: Pages, visit: Visit, account: Account) -> bytes:
 async def one_call(pages: Pages, visit: Visit, account: Account, call_id: str) -> bytes:
     record = await pages.own_call(call_id, account)
     bot = await pages.store.run(pages.store.bots.get, record.bot_id, account.id)
+    answers = turns(record.events)
     return pages.show(
         visit,
         "call.html",
@@ -57,7 +58,8 @@ async def one_call(pages: Pages, visit: Visit, account: Account, call_id: str) -
         call=record,
         bot=bot,
         recording=await _recording(pages, record) is not None,
-        latencies=latencies(record.events),
+        turns=answers,
+        latency=latency(answers),
         entries=entries(record.events),
         kinds=KINDS,
     )

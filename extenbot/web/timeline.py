@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -27,29 +27,39 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "answered": ("sip", "Answered"),
     "acked": ("sip", "The PBX has confirmed the answer"),
     "replaced": ("sip", "The caller is somebody else now: {caller}"),
+    "transferring": ("sip", "Transfer to {destination}"),
     "transfer": ("sip", "Transfer: {code} {words}"),
     "leaving": ("sip", "Leaving the conversation by {tool}"),
-    "leaving.politely": ("sip", "The bot is told to say goodbye"),
+    "leaving.politely": ("sip", "The bot is told to say goodbye: {reason}"),
     "ended": ("sip", "Ended: {reason}"),
     # Media
     "media.moved": ("media", "The audio goes elsewhere now"),
     "media.ignored": ("media", "{packets} packets from a stranger were ignored"),
-    "dtmf": ("media", "Key {digit}"),
+    "dtmf": ("media", "The caller presses {digit}"),
+    "dialled": ("media", "The bot presses {digits}"),
     "recording.failed": ("error", "The recording has stopped: {words}"),
     # Speech
     "speech.started": ("speech", "The caller speaks"),
     "speech.stopped": ("speech", "The caller has finished"),
-    "barge_in": ("speech", "The caller interrupted the bot after {ms} ms of this sentence"),
-    "first_audio": ("speech", "First audio of the bot after {ms} ms"),
-    "silence": ("speech", "The caller has been silent for {seconds} s"),
-    "turn": ("speech", "The bot answered"),
+    "barge_in": ("speech", "The caller interrupts the bot after {ms} ms of this sentence"),
+    "silence": ("speech", "Silence for {seconds} s: the caller is asked"),
+    "turn": ("speech", "The bot answers {wire} ms later at the phone, {first_audio} ms from the model"),
+    "turn message": ("speech", "The bot speaks {wire} ms after it was told something"),
+    "turn function": ("speech", "The bot speaks {wire} ms after a function has answered"),
     "greeting.ready": ("speech", "The greeting is ready"),
+    "greeting.heard": ("speech", "The caller hears the greeting {ms} ms after the answer"),
+    "greeting.repeated": ("speech", "The greeting is said again"),
     # Model
     "session.connected": ("model", "Connected to the voice service after {ms} ms"),
     "session.opened": ("model", "The voice is ready after {ms} ms"),
+    "session.moved": ("model", "The conversation goes on in the next voice session"),
     "session.finished": ("model", "The voice session is closed"),
     "response.created": ("model", "The model begins to answer"),
     "response.done": ("model", "The model has answered"),
+    "response.done cancelled": ("model", "The answer was broken off"),
+    "response.done incomplete": ("error", "The answer was cut short: {reason}"),
+    "response.done failed": ("error", "The model failed to answer: {reason}"),
+    "delegated": ("model", "The voice asks {target} to think"),
     "cap.near": ("model", "Most of the cap is spent: the bot is told to wrap up"),
     "length.warned": ("model", "The call has gone on for long: the bot is told to wrap up"),
     # Functions
@@ -59,29 +69,25 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     # Errors
     "error": ("error", "The voice service reports an error: {message}"),
     "session.lost": ("error", "The voice session is lost: {words}"),
+    "session.interrupted": ("error", "The voice session is lost, the next one takes over: {words}"),
     "voice.lost": ("error", "The voice is lost: {words}"),
     "answer.unusable": ("error", "The PBX answered with what cannot be used: {words}"),
     "transcript.failed": ("error", "An utterance could not be transcribed"),
+    "response.late": ("error", "No answer from the model for {seconds} s: it is asked again"),
     "response.given_up": ("error", "No answer came from the model"),
 }
 
+_TOLD_APART = {"turn": "after", "response.done": "status"}
+"""Events that have other words by the value of one field: they stand above as NAME VALUE, else as NAME."""
+
 _KIND_OF: Mapping[str, str] = {  # of names that stand above nowhere, by what they begin with
-    "sip": "sip",
-    "call": "sip",
-    "transfer": "sip",
     "media": "media",
-    "rtp": "media",
-    "dtmf": "media",
-    "keys": "media",
     "recording": "media",
     "speech": "speech",
     "greeting": "speech",
     "session": "model",
     "response": "model",
-    "usage": "model",
     "tool": "tool",
-    "error": "error",
-    "failure": "error",
 }
 _ILL = frozenset({"failed", "lost", "error", "refused"})
 
@@ -93,7 +99,7 @@ class Entry(NamedTuple):
     what: str  # the event's own name
     kind: str  # a key of `KINDS`
     words: str
-    more: Json  # what the words do not say
+    more: str  # what the words do not say
 
 
 def entries(events: Iterable[Event]) -> list[Entry]:
@@ -101,15 +107,55 @@ def entries(events: Iterable[Event]) -> list[Entry]:
     return [_entry(event) for event in events]
 
 
+def known(what: str) -> bool:
+    """Whether there are words for events of that name."""
+    return what in _WORDS
+
+
 def _entry(event: Event) -> Entry:
-    kind, words = _WORDS.get(event.what, ("", ""))
-    if not words:
-        parts = event.what.split(".")
+    name = event.what
+    if (apart := _TOLD_APART.get(name)) and (special := f"{name} {event.fields.get(apart)}") in _WORDS:
+        name = special
+    if name not in _WORDS:
+        parts = name.split(".")
         kind = "error" if parts[-1] in _ILL else _KIND_OF.get(parts[0], "sip")
-        return Entry(event.at, event.what, kind, event.what, event.fields)
+        return Entry(event.at, event.what, kind, event.what, _fields(event.fields))
+    kind, words = _WORDS[name]
     said = _Said(event.fields)
     text = words.format_map(said)
-    return Entry(event.at, event.what, kind, text, {k: v for k, v in event.fields.items() if k not in said.used})
+    more = {field: value for field, value in event.fields.items() if field not in said.used}
+    return Entry(event.at, event.what, kind, text, _fields(more))
+
+
+def _fields(values: Json) -> str:
+    """The fields of an event on one line; what is empty or nought says nothing."""
+    return "  ".join(f"{name}={_value(name, value)}" for name, value in values.items() if value)
+
+
+def _value(name: str, value: Any) -> str:
+    if name == "usage" and isinstance(value, dict):
+        return tokens(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def tokens(usage: Json) -> str:
+    """What was used, in words: 1,200 in (900 audio, 300 cached), 400 out (380 audio)."""
+
+    def count(name: str, what: str) -> str:
+        number = usage.get(name)
+        return f"{round(number):,} {what}" if number and isinstance(number, (int, float)) else ""
+
+    def part(name: str, what: str, *inside: tuple[str, str]) -> str:
+        of_it = ", ".join(filter(None, (count(*each) for each in inside)))
+        return count(name, what) + (f" ({of_it})" if of_it else "")
+
+    parts = (
+        part("input_tokens", "in", ("input_audio", "audio"), ("cached", "cached")),
+        part("output_tokens", "out", ("output_audio", "audio")),
+        count("transcription_tokens", "for the transcript"),
+        count("transcription_seconds", "s for the transcript"),
+    )
+    return ", ".join(filter(None, parts)) or "none"
 
 
 class _Said(dict[str, Any]):
@@ -135,13 +181,27 @@ class Latency(NamedTuple):
     worst: float
 
 
-def latencies(events: Iterable[Event]) -> dict[str, Latency]:
-    """By field of the `turn` events: `first_audio` from the model, `wire` at the phone's side of ours."""
-    found: defaultdict[str, list[float]] = defaultdict(list)
+class Turn(NamedTuple):
+    """One answer of the bot to what the caller said."""
+
+    at: float  # seconds since the call came in: the first of it is on the wire
+    first_audio: float  # ms from the end of what the caller said until the model has sent the first audio
+    wire: float  # ms until that is on the wire
+
+
+def turns(events: Iterable[Event]) -> list[Turn]:
+    """Out of the `turn` events those that answer speech."""
+    found = []
     for event in events:
-        if event.what == "turn":
-            for name in ("first_audio", "wire"):
-                value = event.fields.get(name)
-                if isinstance(value, (int, float)):
-                    found[name].append(value)
-    return {name: Latency(len(values), median(values), max(values)) for name, values in found.items()}
+        waits = [event.fields.get(name) for name in ("first_audio", "wire")]
+        if event.what == "turn" and event.fields.get("after", "speech") == "speech":
+            first_audio, wire = waits
+            if isinstance(first_audio, (int, float)) and isinstance(wire, (int, float)):
+                found.append(Turn(event.at, first_audio, wire))
+    return found
+
+
+def latency(found: Sequence[Turn]) -> Latency | None:
+    """Over all turns, at the phone's side of ours."""
+    waits = [turn.wire for turn in found]
+    return Latency(len(waits), median(waits), max(waits)) if waits else None

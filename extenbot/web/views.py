@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from extenbot.web.timeline import tokens
 
 _KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
@@ -51,7 +52,7 @@ class Views:
             "length": length,
             "when": when,
             "iso": iso,
-            "fields": fields,
+            "tokens": tokens,
             "usd": usd,
         }
 
@@ -96,8 +97,3 @@ def when(seconds: float) -> str:
 
 def iso(seconds: float) -> str:
     return f"{_moment(seconds):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def fields(values: Mapping[str, Any]) -> str:
-    """The fields of an event on one line."""
-    return "  ".join(f"{name}={v if isinstance(v, str) else json.dumps(v, default=str)}" for name, v in values.items())

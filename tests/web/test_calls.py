@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
+import extenbot
 from extenbot.interfaces import Event, LiveCall
 from extenbot.web.audio import send_file
+from extenbot.web.timeline import known, tokens
 from tests.store.examples import record
 from tests.store.inline import new_folder
 from tests.web.browser import Browser
@@ -31,7 +34,7 @@ class CallPages(Pages):
         text = browser.get("/calls/c1").text
         for value in (
             "+4930123456", "PCMA", "3.2 ms", "1990 received, 2000 sent, 10 lost", "the caller hung up", "Hello.",
-            "Grüß Gott &lt;b&gt;!", "interrupted", "0:40", "input_tokens=12", "invited", "peer=10.8.0.1:5060", "Ada",
+            "Grüß Gott &lt;b&gt;!", "interrupted", "0:40", "12 in, 34 out", "invited", "peer=10.8.0.1:5060", "Ada",
         ):  # fmt: skip
             self.assertIn(value, text)
         self.assertLess(text.index("Hello."), text.index("Grüß Gott"))
@@ -88,21 +91,22 @@ class CallPages(Pages):
         events = (
             Event(0.0, "invited", {"caller": "100", "dialled": "openai", "peer": "10.8.0.1:5060"}),
             Event(61.2345, "barge_in", {"item": "item_1", "ms": 1240}),
-            Event(62.0, "turn", {"first_audio": 300, "wire": 340}),
-            Event(63.0, "turn", {"first_audio": 500, "wire": 560}),
-            Event(64.0, "turn", {"first_audio": 1300, "wire": "soon"}),
             Event(65.0, "tool.asked", {"name": "weather", "arguments": {"city": "Oslo"}}),
             Event(66.0, "tool.failed", {"name": "{weather"}),
             Event(67.0, "error", {"message": "{no} such %s thing"}),
-            Event(68.0, "something.new", {"a": 1}),
+            Event(68.0, "something.new", {"a": 1, "nought": 0, "nothing": ""}),
+            Event(69.0, "response.done", {"status": "completed", "usage": {"input_tokens": 1200, "input_audio": 900}}),
+            Event(70.0, "response.done", {"status": "failed", "reason": "server_error"}),
+            Event(71.0, "response.done", {"status": "cancelled"}),
+            Event(72.0, "turn", {"after": "function", "first_audio": 200, "wire": 230}),
         )
         self.store.records.save(record(account.id, events=events))
         text = browser.get("/calls/c1").text
         for part in (
-            "Call from 100 to openai", "peer=10.8.0.1:5060", "01:01.234", "interrupted the bot after 1240 ms",
-            "half within 500 ms, worst 1300 ms, over 3 turns", "half within 450 ms, worst 560 ms, over 2 turns",
+            "Call from 100 to openai", "peer=10.8.0.1:5060", "01:01.234", "interrupts the bot after 1240 ms",
             "The model asks for weather", "arguments={&#34;city&#34;: &#34;Oslo&#34;}", "{no} such %s thing",
-            "something.new",
+            "something.new", ">a=1</span>", "usage=1,200 in (900 audio)", "The model failed to answer: server_error",
+            "The answer was broken off", "230 ms after a function has answered",
         ):  # fmt: skip
             self.assertIn(part, text)
         for kind, name in (
@@ -110,8 +114,54 @@ class CallPages(Pages):
             ("tool", "tool.asked"),
             ("error", "tool.failed"),
             ("sip", "invited"),
+            ("error", "response.done"),
+            ("model", "response.done"),
         ):
             self.assertIsNotNone(re.search(rf'<li class="of-{kind}">(?:(?!</li>).)*title="{name}"', text), name)
+
+    def test_every_event(self) -> None:
+        """Whatever can happen in a call stands in the timeline in words."""
+        package = Path(extenbot.__file__).parent
+        told = re.compile(r'(?:happened|_log)\(\s*"([a-z_.]+)"')
+        names = {name for path in package.rglob("*.py") for name in told.findall(path.read_text())}
+        self.assertLess({"invited", "turn", "session.opened", "tool.asked", "silence"}, names)
+        self.assertEqual({name for name in names if not known(name)}, set())
+
+    def test_latency(self) -> None:
+        """How fast the bot answered what was said: each time, usually, and at worst."""
+        browser = self.sign_up()
+        account = self.store.accounts.all()[0]
+        waits = ((300, 340), (500, 560), (1300, 1340))
+        events = [
+            Event(10.0 * number, "turn", {"after": "speech", "first_audio": first, "wire": wire})
+            for number, (first, wire) in enumerate(waits, 1)
+        ]
+        events += [
+            Event(40.0, "turn", {"after": "message", "first_audio": 9000, "wire": 9001}),
+            Event(41.0, "turn", {"after": "speech", "first_audio": 1, "wire": "soon"}),
+        ]
+        self.store.records.save(record(account.id, events=tuple(events)))
+        text = browser.get("/calls/c1").text
+        for part in ("<span>560 ms</span>", "half of 3 answers within 560 ms, the slowest 1340 ms", "Each answer"):
+            self.assertIn(part, text)
+        rows = re.findall(r'<tr><td>([0-9:.]+)</td><td class="number">(\d+) ms</td><td class="number">(\d+) ms<', text)
+        self.assertEqual(
+            rows, [("00:10.000", "300", "340"), ("00:20.000", "500", "560"), ("00:30.000", "1300", "1340")]
+        )
+        self.store.records.save(record(account.id, id="c2", events=()))
+        self.assertNotIn("How fast", browser.get("/calls/c2").text)
+
+    def test_tokens(self) -> None:
+        """What was used stands in words; a count that is none is left out."""
+        for usage, words in (
+            ({}, "none"),
+            ({"input_tokens": 1200, "input_audio": 900, "cached": 300, "output_tokens": 40, "output_audio": 30},
+             "1,200 in (900 audio, 300 cached), 40 out (30 audio)"),
+            ({"input_tokens": 5, "cached": 0, "transcription_tokens": 7, "transcription_seconds": 1.6},
+             "5 in, 7 for the transcript, 2 s for the transcript"),
+            ({"input_tokens": "lots", "output_tokens": None}, "none"),
+        ):  # fmt: skip
+            self.assertEqual(tokens(usage), words)
 
     def test_recording(self) -> None:
         """The owner plays, downloads and deletes the recording of a call."""
