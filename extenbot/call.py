@@ -60,6 +60,7 @@ from extenbot.interfaces import (
 )
 from extenbot.journal import Caller, Journal, caller_of
 from extenbot.keypad import Keypad
+from extenbot.manner import greeting_of
 from extenbot.media.pacer import Pacer
 from extenbot.media.recording import Recorder
 from extenbot.sip.answering import Answering
@@ -265,10 +266,8 @@ class Call:
             undo.pop_all()
 
     def _order(self) -> VoiceOrder:
-        manner, agreed = self.bot.manner, self._audio.agreed
-        notice = manner.record_notice if manner.record else ""
-        welcome = " ".join(part for part in (notice, self.bot.welcome) if part)
-        exact = manner.greeting_exact and welcome
+        agreed, welcome = self._audio.agreed, greeting_of(self.bot)
+        exact = self.bot.manner.greeting_exact and welcome
         return VoiceOrder(
             bot=self.bot,
             call_id=self.id,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from extenbot.interfaces import Destination, Manner
+from extenbot.interfaces import Bot, Destination, Manner
 
 GROUPS: Final = {
     "turns": "Turns",
@@ -194,6 +194,12 @@ def _fields() -> dict[str, Field]:
 
 MANNER: Final[Mapping[str, Field]] = _fields()
 """Every field of a `Manner`, by its name."""
+
+
+def greeting_of(bot: Bot) -> str:
+    """What callers hear first, word by word: the notice of a recording belongs to it."""
+    notice = bot.manner.record_notice if bot.manner.record else ""
+    return " ".join(part for part in (notice, bot.welcome) if part)
 
 
 def stored(manner: Manner) -> str:

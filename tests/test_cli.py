@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -14,10 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.cli import main
 from extenbot.interfaces import Registration, Standing
+from extenbot.media import g711
 from extenbot.settings import Settings
+from extenbot.store.accounts import Accounts
 from extenbot.store.calls import Calls
 from extenbot.store.database import Database
 from extenbot.store.registrations import Registrations
+from extenbot.web import wav
 from tests.store.examples import record
 from tests.store.inline import new_folder
 
@@ -222,6 +226,86 @@ class Command(SynchronousTestCase):
         )
         self.assertIn("Grüß Gott", self.run_it("call", "show", "c1")[1])
         self.assertIn("no call", self.bad("call", "show", "c2")[0])
+
+    def test_manner(self) -> None:
+        """How a bot converses has an option each; what is wrong is told by the option's own name."""
+        self.good("account", "add", "you@example.org")
+        given = ("--barge-in", "off", "--record", "yes", "--silence", "20", "--cap-day", "1.50", "--extra", '{"a": 1}')
+        bot = self.good("bot", "add", "--name", "Ada", *given, "--dialect", "localai")
+        self.assertEqual([bot[name] for name in ("barge_in", "record", "silence", "cap_day")], ["off", True, 20, 1.5])
+        code, out, _ = self.run_it("bot", "show", "Ada")
+        self.assertEqual(code, 0)
+        self.assertRegex(out, r"cap_day +1.5\n")
+        self.assertNotIn("vad_silence", out)  # as usual
+        self.assertEqual(self.good("bot", "edit", "Ada", "--barge-in", "")["barge_in"], "immediate")
+        wrong = ("--barge-in", "often", "--silence", "2", "--cap-call", "1,50", "--refusal", "302", "--extra", "{")
+        errors = self.bad("bot", "edit", "Ada", *wrong)
+        self.assertEqual(
+            sorted(line.split(":")[1].strip() for line in errors),
+            ["--barge-in", "--cap-call", "--extra", "--refusal-uri", "--silence"],
+        )
+
+    def test_destinations(self) -> None:
+        """Whom callers can be transferred to has a name, addresses and a sentence."""
+        self.good("account", "add", "you@example.org")
+        bot = self.good(
+            "bot", "add", "--name", "Ada",
+            "--destination", "sales", "sip:200@10.8.0.1 201", "who want to buy",
+            "--destination", "boss", "202",
+        )  # fmt: skip
+        self.assertEqual(
+            [(each["name"], each["uris"], each["when"]) for each in bot["destinations"]],
+            [("sales", "sip:200@10.8.0.1 201", "who want to buy"), ("boss", "202", "")],
+        )
+        self.assertIn("sales · sip:200@10.8.0.1 201 · who want to buy", self.run_it("bot", "show", "Ada")[1])
+        [error] = self.bad("bot", "edit", "Ada", "--destination", "the boss", "202")
+        self.assertIn("--destination: Destination 1", error)
+        self.assertEqual(self.good("bot", "edit", "Ada", "--destination", "none")["destinations"], [])
+
+    def test_cap(self) -> None:
+        """An account has a daily cap, or none."""
+        self.good("account", "add", "you@example.org")
+        self.assertEqual(self.good("account", "cap", "you@example.org", "12.50")["cap_day"], 12.5)
+        self.assertIn("12.50 USD", self.run_it("account", "cap", "you@example.org", "12.5")[1])
+        self.assertEqual(self.good("account", "cap", "you@example.org", "0")["cap_day"], 0)
+        self.bad("account", "cap", "you@example.org", "much")
+        self.bad("account", "cap", "nobody@example.org", "1")
+
+    def test_sentences(self) -> None:
+        """A recording of what a bot says is kept, listed and removed; the welcome message is meant by default."""
+        self.good("account", "add", "you@example.org")
+        self.good("bot", "add", "--name", "Ada", "--welcome", "Good morning!")
+        file = self.folder / "hello.wav"
+        file.write_bytes(wav.written(g711.tone("PCMU", 440, 1000)))
+        code, out, err = self.run_it("sentence", "add", "Ada", str(file))
+        self.assertEqual((code, out), (0, "recorded (1.0 s): Good morning!\n"))
+        self.assertIn("--greeting-exact", err[0])
+        self.good("bot", "edit", "Ada", "--greeting-exact", "yes")
+        self.good("sentence", "add", "Ada", str(file), "--text", "One moment.")
+        told = self.good("sentence", "list", "Ada")
+        self.assertEqual({each["text"] for each in told}, {"Good morning!", "One moment."})
+        self.good("sentence", "remove", "Ada", "One moment.")
+        self.bad("sentence", "remove", "Ada", "One moment.")
+        self.assertEqual(len(self.good("sentence", "list", "Ada")), 1)
+        file.write_bytes(b"not a sound")
+        self.bad("sentence", "add", "Ada", str(file))
+        self.bad("sentence", "add", "Ada", str(self.folder / "nowhere.wav"))
+
+    def test_recording(self) -> None:
+        """Where a call's recording lies; or that there is none, or none any more."""
+        settings = Settings(data=self.folder / "var")
+        database = Database(settings)
+        account = Accounts(database).add("you@example.org", "correct horse")
+        for name, recorded in (("c1", True), ("c2", False), ("c3", True)):
+            Calls(database).write(replace(record(account.id), id=name, recorded=recorded))
+        database.close()
+        path = settings.recordings_folder / "2026" / "11" / "c1.wav"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"RIFF")
+        self.assertEqual(self.good("call", "recording", "c1")["recording"], str(path))
+        self.assertIn("was not recorded", self.bad("call", "recording", "c2")[0])
+        self.assertIn("is gone", self.bad("call", "recording", "c3")[0])
+        self.bad("call", "recording", "c4")
 
     def test_config_anywhere(self) -> None:
         """--config and --json stand before, between or after; EXTENBOT_CONFIG does as well."""

@@ -20,6 +20,7 @@ TOP_KEYS = {each.name for each in fields(Settings)} - SECTIONS.keys()
 VARIABLES = {f"EXTENBOT_{key.upper()}" for key in TOP_KEYS} | {
     f"EXTENBOT_{section}_{each.name}".upper() for section, kind in SECTIONS.items() for each in fields(kind)
 }
+NOUNS = "account|bot|function|sentence|call"
 #: of the service's start and of the tests, not settings
 BESIDES = {"EXTENBOT_CONFIG", "EXTENBOT_SCREENSHOTS"}
 
@@ -52,7 +53,9 @@ def commands(text: str) -> Iterator[str]:
     text = text.replace("\\\n", " ")
     pieces = re.findall(r"`([^`\n]+)`", text) + text.splitlines()
     for piece in pieces:
-        for match in re.finditer(r"(?:^\s*(?:\$ )?|\s\| |/bin/|^)extenbot ((?:account|bot|function|call) .*)", piece):
+        for match in re.finditer(
+            r"(?:^\s*(?:\$ )?|\s\| |/bin/|^)extenbot ((?:account|bot|function|sentence|call) .*)", piece
+        ):
             yield match[1].partition("`")[0]
 
 

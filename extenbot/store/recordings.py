@@ -160,6 +160,11 @@ def _write(file: File, data: bytes) -> None:
         data = data[written:]
 
 
+def find(folder: Path, call_id: str) -> Path | None:
+    """The recording of that call, if there is one in the folder of all."""
+    return next(folder.glob(f"*/*/{call_id}.wav"), None) if _NAME.fullmatch(call_id) else None
+
+
 class Recordings:
     """All recordings. `path`, `remove` and `expire` block."""
 
@@ -211,9 +216,7 @@ class Recordings:
 
     def path(self, call_id: str) -> Path | None:
         """The file of that call; also while it is being made."""
-        if not _NAME.fullmatch(call_id):
-            return None
-        return next(self._folder.glob(f"*/*/{call_id}.wav"), None)
+        return find(self._folder, call_id)
 
     def remove(self, call_id: str) -> bool:
         """Delete the recording of that call; whether there was one. `OSError` when that cannot be."""

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from extenbot.interfaces import Bot
+from extenbot.manner import greeting_of
 from extenbot.web.seams import Sentence
 
 
@@ -30,8 +31,7 @@ def exact(bot: Bot, kept: Iterable[Sentence]) -> Mapping[str, Exact]:
 
 def _wanted(bot: Bot) -> Iterator[tuple[str, Exact]]:
     manner = bot.manner
-    notice = manner.record_notice if manner.record else ""
-    greeting = " ".join(part for part in (notice, bot.welcome) if part)
+    greeting = greeting_of(bot)
     if manner.greeting_exact and greeting:
         yield "greeting", Exact("Greeting", greeting, "the voice says it in its own way")
     if manner.failure_sentence:
