@@ -37,6 +37,11 @@ _TEXTS = (
 )
 _SECRETS = ("password", "token")
 _MANNER = tuple(field.name for field in fields(Manner))
+_INTERRUPT = {
+    "immediate": "Callers can interrupt at once",
+    "confirmed": "Callers can interrupt by 300 ms of speech",
+    "off": "Callers cannot interrupt",
+}
 _EMPTY_AT_NOUGHT = frozenset({"port", "max_output_tokens", "cap_call", "cap_day"})
 
 
@@ -107,6 +112,28 @@ class Form:
         """The attribute of a <details> around these fields: open when something in it is set, or wrong."""
         opened = any(name in self.problems or self.typed[name] != self.before[name] for name in names)
         return " open" if opened else ""
+
+    def unfolded(self, names: Sequence[str]) -> str:
+        """The attribute of a card around these fields: open when something in it is wrong."""
+        return " open" if any(name in self.problems for name in names) else ""
+
+    @property
+    def in_force(self) -> Mapping[str, str]:
+        """What stands in each card that is folded, in a few words."""
+        typed = {name: text.strip() or self.before.get(name, "") for name, text in self.typed.items()}
+        silence, longest = typed["silence"], typed["longest"]
+        after = "are transferred" if typed["failure_uri"] else "the call ends"
+        caps = [
+            f"${typed[name]} {what}" for name, what in (("cap_call", "a call"), ("cap_day", "a day")) if typed[name]
+        ]
+        return {
+            "turns": _INTERRUPT.get(typed["barge_in"], ""),
+            "length": (f"Silent callers are asked after {silence} s" if silence != "0" else "Callers may be silent")
+            + (f", calls last {longest} minutes at most" if longest != "0" else ", calls may last for ever"),
+            "failure": f"Callers hear {'your sentence' if typed['failure_sentence'] else 'three tones'}, then {after}",
+            "money": f"At most {' and '.join(caps)}" if caps else "No cap",
+            "recording": "Calls are recorded" if typed["record"] == "yes" else "Off",
+        }
 
     @property
     def destinations(self) -> Sequence[Destination]:

@@ -46,7 +46,7 @@ class Page:
 
     def problem(self, name: str) -> str:
         """The sentence at a field, or nothing."""
-        found = re.search(rf'<p class="problem" id="{name}-problem">([^<]*)</p>', self.text)
+        found = re.search(rf'<p class="problem" id="{name}-problem"[^>]*>([^<]*)</p>', self.text)
         return html.unescape(found[1]) if found else ""
 
 

@@ -55,10 +55,33 @@ class BotForm(Pages):
         browser = self.sign_up()
         page = browser.get("/settings/bots/new")
         self.assertEqual(self.shown(page), {name: FRESH[name] for name in MANNER})
-        self.assertNotIn("<details open", page.text)
+        self.assertNotRegex(page.text, "<details[^>]* open")
         path = self.a_bot(browser, **self.shown(page))
         self.assertEqual(self.store.bots.all()[0].manner, Manner())
-        self.assertNotIn("<details open", browser.get(f"{path}/edit").text)
+        self.assertNotRegex(browser.get(f"{path}/edit").text, "<details[^>]* open")
+
+    def test_folded(self) -> None:
+        """Cards that are folded tell what is in force, and are open where something is wrong."""
+        browser = self.sign_up()
+        usual = (
+            "Callers can interrupt at once", "Silent callers are asked after 15 s, calls last 120 minutes at most",
+            "Callers hear three tones, then the call ends", "No cap", "Off",
+        )  # fmt: skip
+        page = browser.get("/settings/bots/new")
+        self.assertEqual(self.in_force(page), usual)
+        set_ = (
+            "Callers can interrupt by 300 ms of speech", "Callers may be silent, calls last 45 minutes at most",
+            "Callers hear your sentence, then are transferred", "At most $1.25 a call and $20 a day",
+            "Calls are recorded",
+        )  # fmt: skip
+        page = browser.get(self.a_bot(browser, **TYPED) + "/edit")
+        self.assertEqual(self.in_force(page), set_)
+        self.assertEqual(page.text.count('<details class="card fold">'), 5)
+        page = browser.send("/settings/bots/new", name="Ada", kind="registrar", cap_day="much", barge_in=EVIL)
+        self.assertEqual(page.text.count('<details class="card fold" open>'), 2)
+
+    def in_force(self, page: Page) -> tuple[str, ...]:
+        return tuple(re.findall(r'<summary><h2>[^<]+</h2> <span class="hint">([^<]*)</span>', page.text))
 
     def test_cleared(self) -> None:
         """A number that is cleared has its default again."""
@@ -86,8 +109,10 @@ class BotForm(Pages):
         for name in ("refusal", "vad_eagerness", "noise_reduction"):
             self.assertEqual(page.chosen(name), typed[name], name)
         self.assertIn(f"{len(WRONG)} fields need another look", page.text)
-        for part in re.findall(r"<details(?: open)?>(?:(?!</details>).)*", page.text, re.DOTALL):
-            self.assertEqual(part.startswith("<details open"), "More rows" not in part, part[:80])
+        folded = ("A PBX that cannot register", "The way to the PBX", "More rows", "Recording")  # nothing wrong in them
+        for part in re.findall(r"<details[^>]*>(?:(?!</details>).)*", page.text, re.DOTALL):
+            opened = "<details open" in part or 'fold" open' in part
+            self.assertEqual(opened, not any(title in part for title in folded), part[:80])
         self.assertEqual(self.store.bots.all(), [])
 
     def test_destinations(self) -> None:

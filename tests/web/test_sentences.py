@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 
 from twisted.internet.defer import Deferred, succeed
@@ -48,10 +47,6 @@ class Sentences(Pages):
 
     def audio(self, text: str) -> bytes:
         return self.store.sentences.audio(self.store.bots.all()[0].id, text, "PCMU")
-
-    def problem(self, page: Page, which: str) -> str:
-        found = re.search(rf'<p class="problem" role="alert" tabindex="-1" id="{which}-problem">([^<]*)<', page.text)
-        return html.unescape(found[1]) if found else ""
 
 
 class Shown(Sentences):
@@ -112,8 +107,8 @@ class Uploaded(Sentences):
         for sound, words in ((b"ID3 an MP3", "WAV"), (silence, "silence"), (b"", "Choose a WAV file")):
             page = self.upload(browser, path, "greeting", sound)
             self.assertEqual(page.code, 422)
-            self.assertIn(words, self.problem(page, "greeting"))
-            self.assertFalse(self.problem(page, "failure"))
+            self.assertIn(words, page.problem("greeting"))
+            self.assertFalse(page.problem("failure"))
         self.assertEqual(self.audio(WELCOME), SOUND)
 
     def test_long(self) -> None:
@@ -151,7 +146,7 @@ class Uploaded(Sentences):
             self.store.sentences.save(self.store.bots.all()[0].id, f"Old {number}.", SOUND, "recorded", "")
         self.store.sentences.load()
         page = self.upload(browser, path, "greeting", wav.written(SOUND))
-        self.assertIn("remove one of them first", self.problem(page, "greeting"))
+        self.assertIn("remove one of them first", page.problem("greeting"))
         self.assertEqual(page.text.count("Not said any more"), 10)
 
 
@@ -179,7 +174,7 @@ class Made(Sentences):
             self.speaking = Deferred()
             self.speaking.errback(BackendLost("wrong_key", "The voice service refuses the key."))
             page = browser.send(f"{path}/sentences/failure/make", at=path)
-            self.assertEqual((page.code, self.problem(page, "failure")), (422, "The voice service refuses the key."))
+            self.assertEqual((page.code, page.problem("failure")), (422, "The voice service refuses the key."))
         self.assertEqual(len(self.asked), 2)
 
     def test_one_at_a_time(self) -> None:
@@ -189,7 +184,7 @@ class Made(Sentences):
         with self.assertRaises(AssertionError):  # there is no answer yet
             browser.send(f"{path}/sentences/greeting/make", at=path)
         page = browser.send(f"{path}/sentences/failure/make", at=path)
-        self.assertIn("speaking already", self.problem(page, "failure"))
+        self.assertIn("speaking already", page.problem("failure"))
         self.speaking.callback(WELCOME)
         self.speaking = None
         browser.send(f"{path}/sentences/failure/make", at=path)
