@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 import socket
 import wave
+from contextlib import closing
 from pathlib import Path
+from sqlite3 import connect
 from typing import Any
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.interfaces import Destination
+from extenbot.manner import stored_destinations
 from extenbot.media.g711 import from_linear
 from tests.memory import loudness
 from tests.need import need
@@ -23,6 +27,7 @@ on output transfer_call:
     tone 880 for 1 s "They are busy."
     call end_call
 """
+NAMED = SCRIPT.replace("call transfer_call", 'call transfer_call {"destination": "sales"}')
 TARGET = "127.0.0.13"
 BUSY = """<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="busy">
@@ -54,10 +59,21 @@ class Transfer(SynchronousTestCase):
         command = ["sipp", *scenario, "-i", TARGET, "-p", str(port), "-m", "1", "-nostdin", "-rtp_echo"]
         return Process(self, command, cwd=new_folder(self)), f"sip:100@{TARGET}:{port}"
 
-    def call(self, transfer_uri: str) -> tuple[Baresip, Service]:
+    def busy(self) -> tuple[Process, str]:
+        """Somebody who is on the phone already; the process and its address."""
+        folder = new_folder(self)
+        (folder / "busy.xml").write_text(BUSY)
+        return self.target("-sf", str(folder / "busy.xml"))
+
+    def call(self, transfer_uri: str = "", *destinations: Destination) -> tuple[Baresip, Service]:
         """baresip calls a bot that transfers it there."""
-        service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=scripts(new_folder(self) / "voices", connects=SCRIPT))
+        script = NAMED if destinations else SCRIPT
+        service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=scripts(new_folder(self) / "voices", connects=script))
         user, password = service.bot("--model", "sandbox-connects", "--transfer-uri", transfer_uri)
+        if destinations:
+            with closing(connect(service.folder / "var" / "extenbot.sqlite3")) as database, database:
+                database.execute("update bots set destinations = ?", (stored_destinations(destinations),))
+            service = service.again()
         account = f"<sip:{user}@127.0.0.1:{service.sip};transport=udp>;auth_user={user};auth_pass={password};regint=60"
         phone = Baresip(self, account, silence(new_folder(self)))
         phone.process.wait_for("registered successfully")
@@ -84,9 +100,7 @@ class Transfer(SynchronousTestCase):
 
     def test_comes_back(self) -> None:
         """The target is busy: the bot is told so, and goes on talking with the caller."""
-        folder = new_folder(self)
-        (folder / "busy.xml").write_text(BUSY)
-        target, uri = self.target("-sf", str(folder / "busy.xml"))
+        target, uri = self.busy()
         phone, service = self.call(uri)
         phone.wait_for("CALL_CLOSED")
         [record] = service.calls()
@@ -94,12 +108,27 @@ class Transfer(SynchronousTestCase):
         self.assertEqual(record["end_reason"], "bot hung up")
         self.assertEqual([line["text"] for line in record["transcript"]], ["I connect you.", "They are busy."])
         [answer] = [event for event in record["events"] if event["what"] == "tool.answered"]
-        self.assertRegex(answer["fields"]["output"], "transfer failed: 486")
+        self.assertRegex(answer["fields"]["output"], r"^The line is busy \(486 Busy Here\)\. The caller is still")
         phone.process.stop()
         with wave.open(str(phone.recording())) as file:
             heard = from_linear("PCMU", file.readframes(file.getnframes()))
         pieces = [heard[at : at + 1600] for at in range(0, len(heard), 1600)]
         self.assertGreater(max(loudness(part, "PCMU", 880) for part in pieces), 1000)
+
+    def test_second_address(self) -> None:
+        """Of a named destination the first address is busy: the caller gets to the second without another word."""
+        busy, first = self.busy()
+        target, second = self.target("-sn", "uas")
+        phone, service = self.call("", Destination("sales", f"{first} {second}"))
+        phone.wait_for("CALL_ESTABLISHED")  # with the second
+        [record] = service.calls()
+        self.assertEqual(busy.process.wait(15), 0)
+        self.assertEqual(record["end_reason"], "transferred to sales")
+        self.assertIn(486, self.told(record))
+        self.assertEqual(self.told(record)[-1], 200)
+        self.assertEqual([line["text"] for line in record["transcript"]], ["I connect you."])
+        phone.do("hangup")
+        self.assertEqual(target.process.wait(15), 0)
 
 
 def silence(folder: Path) -> Path:
