@@ -198,9 +198,7 @@ class Talk:
         if by_caller:
             shared.turns += 1
             shared.told += 1
-            name = f"told {shared.told}"
-            self._words.began(name, "caller", self._log.elapsed())
-            self._words.all(name, 0, words)
+            self._words.noted(f"told {shared.told}", "caller", words, self._log.elapsed())
         self._item(_message(words, "user" if by_caller else "system"))
         self._last = shared.now()
         if not speak:

@@ -47,6 +47,13 @@ class Transcript:
             self._items[item] = _Item(speaker, at)
             self._before.setdefault(item, "")
 
+    def noted(self, item: str, speaker: str, words: str, at: float) -> None:
+        """What was not spoken, such as keys, and has no item that the server would place: it is behind all so far."""
+        previous = next(reversed(self._before), "")
+        self.began(item, speaker, at)
+        self.all(item, 0, words)
+        self.placed(item, previous)
+
     def placed(self, item: str, previous: str) -> None:
         """`item` stands right behind `previous` in the conversation (empty: not said)."""
         if previous or item not in self._before:

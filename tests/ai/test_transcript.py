@@ -52,6 +52,21 @@ class Lines(SynchronousTestCase):
         world.server("input_audio_buffer.committed", item_id="u1", previous_item_id="hello")
         self.assertEqual(self.texts(world), [("bot", "Hello!"), ("caller", "When?"), ("bot", "At nine.")])
 
+    def test_keys(self) -> None:
+        """Keys stand where they were pressed, although the server knows them by a name of its own."""
+        world = World().talk()
+        world.voice.told("[The caller pressed 1#]", by_caller=True)
+        world.server("conversation.item.added", item={"id": "m1"}, previous_item_id="hello")
+        world.created("r1")
+        world.server("conversation.item.added", item={"id": "i1"}, previous_item_id="m1")
+        world.say("r1", "i1", 800, "One.")
+        world.said("r1", "i1")
+        world.done("r1")
+        world.playout.play()
+        world.voice.told("[The caller pressed 2#]", by_caller=True)
+        said = ["Hello!", "[The caller pressed 1#]", "One.", "[The caller pressed 2#]"]
+        self.assertEqual([text for _, text in self.texts(world)], said)
+
     def test_interrupted(self) -> None:
         """The bot's words end with the last whole word that was heard, marked as interrupted."""
         world = World().talk()
