@@ -22,12 +22,11 @@ what we do, be it ours or a plugin's, ends the call too (`_fail`): nothing stays
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from extenbot import failure
@@ -36,38 +35,27 @@ from extenbot.audio import Audio
 from extenbot.consultation import Dial
 from extenbot.errors import BackendLost, Malformed, Refused, ToolFailed
 from extenbot.failure import Apology
+from extenbot.inputs import Inputs
 from extenbot.interfaces import (
     Bot,
-    CallLog,
     CallRecord,
     Destination,
-    Function,
-    Json,
-    Ledger,
     LiveCall,
-    Playout,
-    Record,
     Recording,
-    Records,
-    RtpPorts,
-    Sentences,
-    Tokens,
     ToolCall,
     ToolContext,
-    Voice,
-    VoiceListener,
     VoiceOrder,
 )
 from extenbot.journal import Caller, Journal, caller_of
 from extenbot.keypad import Keypad
 from extenbot.manner import greeting_of
-from extenbot.media.pacer import Pacer
 from extenbot.media.recording import Recorder
 from extenbot.sip.answering import Answering
 from extenbot.sip.bodies import offered
 from extenbot.sip.message import Request
 from extenbot.sip.session import Session
 from extenbot.sip.uri import Uri
+from extenbot.surroundings import Surroundings
 from extenbot.table import inputs_of, machine, states_of
 from extenbot.toolbox import Toolbox
 from extenbot.transferring import STILL_THERE, Transferring
@@ -78,79 +66,6 @@ GREETING_PATIENCE = 1.5
 
 #: the session's words for how a call ended, for people
 ENDED = {"caller": "caller hung up", "no-ack": "the answer was never acknowledged", "lost": "the PBX lost the call"}
-
-
-class OpenVoice(Protocol):
-    """Finds the back end of a bot and opens a session with it."""
-
-    def __call__(self, order: VoiceOrder, playout: Playout, listener: VoiceListener, log: CallLog) -> Voice: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every call of this process shares."""
-
-    clock: IReactorTime
-    now: Callable[[], float]  # unix seconds
-    tokens: Tokens
-    ports: RtpPorts
-    pacer: Pacer
-    open_voice: OpenVoice
-    run_tool: Callable[[Function, Json, ToolContext], Awaitable[str]]
-    records: Records
-    rtp_timeout: float  # seconds
-    ledger: Ledger
-    sentences: Sentences
-    record: Record
-
-
-class Inputs(Protocol):
-    """Everything that can happen to a call."""
-
-    def came(self) -> None:
-        """Somebody calls us."""
-
-    def ordered(self) -> None:
-        """We are to call somebody."""
-
-    def opened(self) -> None:
-        """The voice has confirmed our formats."""
-
-    def prepared(self) -> None:
-        """The greeting waits to be heard, or has been waited for long enough."""
-
-    def lost(self, why: BackendLost) -> None:
-        """The voice is gone, or never came."""
-
-    def finished(self) -> None:
-        """The voice has brought what it had."""
-
-    def acked(self, body: bytes) -> None:
-        """The ACK of our 200."""
-
-    def connected(self, body: bytes) -> None:
-        """Whom we called has answered, with this SDP."""
-
-    def ended(self, reason: str) -> None:
-        """The other side ended the call, or never took it."""
-
-    def hang_up(self, reason: str) -> None:
-        """We end the call."""
-
-    def asked(self, tool: ToolCall) -> None:
-        """The model wants a function run."""
-
-    def transfer(self, tool: ToolCall) -> None:
-        """The model has announced a transfer, and the caller has heard it."""
-
-    def returned(self, words: str) -> None:
-        """The transfer failed."""
-
-    def apologised(self) -> None:
-        """The caller has heard that there is no voice any more."""
-
-    def failed(self) -> None:
-        """What we did about the last input went wrong."""
 
 
 class Call:

@@ -27,7 +27,6 @@ from twisted.python.failure import Failure
 
 from extenbot import plugins
 from extenbot.ai.pricing import PriceTable
-from extenbot.call import Surroundings
 from extenbot.console import console
 from extenbot.control import Control
 from extenbot.errors import BackendLost, CannotStart, Refused, ToolFailed
@@ -67,6 +66,7 @@ from extenbot.speaking import Speaking
 from extenbot.store.directory import Change
 from extenbot.store.sentences import SYNTHESISED
 from extenbot.store.store import Store
+from extenbot.surroundings import Surroundings
 from extenbot.switch import Switch
 from extenbot.web.seams import Connection, Live
 from extenbot.web.site import PagesSite, site

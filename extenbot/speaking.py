@@ -7,14 +7,14 @@ the speed at which it comes. Models do not promise to be word-exact: what was re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from extenbot.errors import BackendLost
-from extenbot.interfaces import Bot, CallLog, Played, Playout, ToolCall, Voice, VoiceListener, VoiceOrder
+from extenbot.interfaces import Bot, Played, ToolCall, VoiceOrder
 from extenbot.media import g711
+from extenbot.surroundings import OpenVoice
 
 LAW = "PCMU"
 PATIENCE = 30.0
@@ -24,12 +24,6 @@ LONGEST = 60 * g711.RATE
 """Bytes; a voice that goes on talking has misunderstood."""
 
 _LOOK = 0.1
-
-
-class OpenVoice(Protocol):
-    """Finds the back end of a bot and opens a session with it."""
-
-    def __call__(self, order: VoiceOrder, playout: Playout, listener: VoiceListener, log: CallLog) -> Voice: ...
 
 
 class _Collected:

@@ -16,7 +16,7 @@ from functools import partial
 
 from twisted.logger import Logger
 
-from extenbot.call import Call, Surroundings
+from extenbot.call import Call
 from extenbot.errors import Refused, Remote
 from extenbot.failure import quotable
 from extenbot.interfaces import Address, Bot, Directory, Flow, LiveCall, SipTransport
@@ -36,6 +36,7 @@ from extenbot.sip.session import Means, Session
 from extenbot.sip.transaction import ServerTransaction
 from extenbot.sip.uri import Uri, callee
 from extenbot.sip.way import Way
+from extenbot.surroundings import Surroundings
 
 #: request users that mean "the bot that you authenticated as": a word, and digits for PBXs that dial nothing else
 ANY_BOT = frozenset({"openai", "70000000000"})

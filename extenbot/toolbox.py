@@ -6,8 +6,6 @@ are not asked for here: the voice says so when all before them has been heard.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
@@ -15,9 +13,8 @@ from extenbot.ai import built_in, tools
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Bot, Function, Json, ToolCall, ToolContext, Voice
 from extenbot.keypad import Keypad
+from extenbot.surroundings import RunTool
 from extenbot.tasks import Tasks
-
-RunTool = Callable[[Function, Json, ToolContext], Awaitable[str]]
 
 
 class Toolbox:

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from extenbot import settings
 from extenbot.ai.pricing import PriceTable
-from extenbot.call import Call, Surroundings
+from extenbot.call import Call
 from extenbot.interfaces import (
     Address,
     Bot,
@@ -61,6 +61,7 @@ from extenbot.sip.registrants import Registrants
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.session import Sessions
 from extenbot.sip.transaction import Transactions
+from extenbot.surroundings import Surroundings
 from extenbot.switch import Switch
 from tests.fakes import CountingTokens
 
