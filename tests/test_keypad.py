@@ -10,7 +10,7 @@ from typing import Any, cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.interfaces import CallRecord, ToolCall, Voice
+from extenbot.interfaces import CallRecord, Manner, ToolCall, Voice
 from extenbot.keypad import COLLECTING, HELD, SENT, WAIT, Keypad
 from extenbot.media.dialling import check
 from extenbot.media.dtmf import KEYS
@@ -260,8 +260,8 @@ class Sending(Case):
 class Calls(SynchronousTestCase):
     """Whole calls."""
 
-    def up(self, script: str, **options: Any) -> tuple[World, Caller]:
-        world = World(dedent(script), bot(), **options)
+    def up(self, script: str, **manner: Any) -> tuple[World, Caller]:
+        world = World(dedent(script), bot(manner=Manner(**manner)))
         self.addCleanup(self.nothing_left, world)
         caller = Caller(world)
         caller.dial()
@@ -310,6 +310,21 @@ class Calls(SynchronousTestCase):
         self.assertEqual(keys, ["4", "2", "#"])
         lines = ["Press a number.", "[The caller pressed 42#]", "Forty-two."]
         self.assertEqual([line.text for line in record.transcript], lines)
+
+    def test_somebody_is_there(self) -> None:
+        """Who only presses keys is there: nobody is left who types now and then, and who stops is."""
+        script = """
+            on greet: tone 440 for 100 ms "Hi"
+            on text: tone 600 for 100 ms "Yes"
+            on response: tone 700 for 100 ms "Hm?"
+        """
+        world, caller = self.up(script, silence=4)
+        for _ in range(8):
+            world.run(6)  # asked once each time
+            self.press(world, caller, "1#")
+        self.assertEqual(len(world.switch.calls), 1)
+        world.run(20)
+        self.assertEqual(world.record.end_reason, "the caller said nothing")
 
     def test_info(self) -> None:
         """Keys by SIP INFO are told alike."""
