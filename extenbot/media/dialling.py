@@ -12,7 +12,7 @@ from math import pi, sin
 from typing import NamedTuple
 
 from extenbot.media import g711
-from extenbot.media.dtmf import COLUMNS, KEYS, ROWS
+from extenbot.media.dtmf import COLUMNS, KEYS, PAD, ROWS
 
 PRESSED = 100 * g711.PER_MS
 """Samples for which a key sounds, and for which it is quiet after it."""
@@ -54,7 +54,7 @@ def check(digits: str) -> str:
 def tone(key: str, law: str) -> bytes:
     """One key for as long as it is pressed."""
     encoding = g711.encoding(law)
-    row, column = divmod("123A456B789C*0#D".index(key), 4)
+    row, column = divmod(PAD.index(key), 4)
     waves = [
         (32767 * 10 ** ((level - _FULL) / 20), 2 * pi * hertz / g711.RATE)
         for level, hertz in ((_ROW, ROWS[row]), (_COLUMN, COLUMNS[column]))

@@ -33,6 +33,9 @@ REPORT_MS = 5000
 
 CALLER_MS = 20
 
+TWICE = 0.5
+"""Seconds within which a key that was heard and then signalled is the same one."""
+
 LONGEST = 200 * g711.PER_MS
 """No phone puts more audio into one packet."""
 
@@ -75,7 +78,10 @@ class Line:
         self.last_received: float | None = None
         """When the last valid packet came, in the clock's seconds."""
         self.inband = False
-        """Listen for keys as tones, until the phone signals one as an event."""
+        """Listen for keys as tones, whatever was agreed on, until the phone signals one as an event.
+
+        Some gateways agree on events and send tones all the same.
+        """
         self.recorder: Recorder | None = None
         """Gets what is heard and what is really sent. Whoever sets it closes it."""
         self._clock = clock
@@ -90,6 +96,8 @@ class Line:
         self._timestamp = tokens.bits(32)
         self._name = tokens.text(16)
         self._keys = dtmf.Keys()
+        self._tones: dtmf.Tones | None = None
+        self._sounded = "", 0.0  # the last key that was heard, and when
         self._port: RtpPort | None = None
         self._leave: Callable[[], None] | None = None
         self._srtp: srtp.Srtp | None = None  # of this call, in use or not
@@ -304,6 +312,8 @@ class Line:
                 audio = self._jitter.take()
                 if recorder is not None:
                     recorder.heard(audio)
+                if self.inband:
+                    audio = self._without_tones(audio)
                 self._ear.heard(audio, said, playout.held and not playout.empty)
             elif recorder is not None:
                 recorder.heard(self._quiet)
@@ -372,8 +382,27 @@ class Line:
             self._jitter.put(sequence, timestamp, payload if law is None else payload.translate(law))
             return
         self._jitter.put(sequence, timestamp, b"")
-        if event and (key := self._keys.put(timestamp, payload)) is not None:
+        if event:
+            for key in self._keys.put(timestamp, payload):
+                self._signalled(key, now)
+
+    def _signalled(self, key: str, now: float) -> None:
+        """A key has come as an event: so will the others, and this one may have been heard as well."""
+        self.inband = False
+        sounded, at = self._sounded
+        self._sounded = "", 0.0
+        if key != sounded or now - at > TWICE:
             self._digit(key)
+
+    def _without_tones(self, audio: bytes) -> bytes:
+        """What was heard 20 ms before, unless it was the sound of a key."""
+        if self._tones is None:
+            self._tones = dtmf.Tones(self._voice)
+        audio, key = self._tones.put(audio)
+        if key:
+            self._sounded = key, self._clock.seconds()
+            self._digit(key)
+        return audio
 
     def _ignore(self, source: Address) -> None:
         self._ignored += 1

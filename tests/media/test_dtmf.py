@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import pi, sin
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.media.dtmf import KEYS, Keys
+from extenbot.media.dtmf import COLUMNS, KEYS, PAD, ROWS, Keys, Tones, is_event
+from tests.media import test_line
+from tests.media.test_line import AGREED, PBX, Phone
+from tests.media.voices import FULL, coded, loudness, noise, voice
+
+SILENT = {"PCMU": b"\xff" * 160, "PCMA": b"\xd5" * 160}
 
 
 def event(key: str, duration: int, *, end: bool = False) -> bytes:
@@ -22,7 +31,7 @@ def pressed(key: str, timestamp: int) -> list[tuple[int, bytes]]:
 class Pressed(SynchronousTestCase):
     def read(self, packets: list[tuple[int, bytes]], keys: Keys | None = None) -> str:
         keys = keys or Keys()
-        return "".join(keys.put(timestamp, payload) or "" for timestamp, payload in packets)
+        return "".join(keys.put(timestamp, payload) for timestamp, payload in packets)
 
     def test_each_key_once(self) -> None:
         """Every key counts once, however often its event is repeated, the same key twice twice."""
@@ -53,12 +62,206 @@ class Pressed(SynchronousTestCase):
         packets = [(0, event("5", 160)), (0, event("5", 0xFFFF)), (0xFFFF, event("5", 160)), (0xFFFF, event("5", 320))]
         self.assertEqual(self.read(packets), "5")
 
+    def test_held_long_with_loss(self) -> None:
+        """…also when the packet that should have ended a segment is lost."""
+        packets = [(0, event("5", 160)), (0xFFFF, event("5", 320)), (0x1FFFE, event("5", 320, end=True))]
+        self.assertEqual(self.read(packets), "5")
+
+    def test_pressed_again(self) -> None:
+        """A key pressed again is a second one, however long after the first it is."""
+        packets = [*pressed("5", 0), *pressed("5", 0xFFFF), (0x30000, event("5", 160)), (0x50000, event("5", 160))]
+        self.assertEqual(self.read(packets), "5555")
+
+    def test_several_in_a_packet(self) -> None:
+        """Events that stand in one packet count once each, also when the packet comes again with one more."""
+        one, two, flash = event("1", 800, end=True), event("2", 480), b"\x10\x0a\x03\x20"
+        packets = [(0, one), (0, one + flash + two), (0, one + flash + two), (1600, event("2", 800, end=True))]
+        self.assertEqual(self.read(packets), "12")
+        self.assertEqual(self.read([(0, one + one + two + b"\x01\x02")]), "112")
+
+    def test_same_timestamp(self) -> None:
+        """Another key with the timestamp of the one before is another key."""
+        self.assertEqual(self.read([*pressed("1", 0), *pressed("2", 0)]), "12")
+
+    def test_begun_again(self) -> None:
+        """A stream that begins again with an earlier timestamp is understood, from the first key on."""
+        self.assertEqual(self.read([*pressed("1", 900_000), *pressed("2", 1000), *pressed("2", 3000)]), "122")
+
+    def test_reserved(self) -> None:
+        """The reserved bit means nothing (RFC 4733 2.3.2)."""
+        self.assertEqual(Keys().put(0, b"\x01\x4a\0\xa0"), "1")
+        self.assertFalse(is_event(b"\x01\x4a\0\xa0"))  # but it is no sign of an event either
+
     def test_other_events(self) -> None:
         """Hook flash, fax tones and payloads of other shapes are no keys."""
-        for payload in (b"\x10\x0a\0\xa0", b"\x24\x0a\0\xa0", b"", b"\x01", b"\x01\x4a\0\xa0", b"\x01\x0a\0\xa0\0"):
-            self.assertIsNone(Keys().put(0, payload))
+        for payload in (b"\x10\x0a\0\xa0", b"\x24\x0a\0\xa0", b"", b"\x01", b"\x01\x0a\0"):
+            self.assertEqual(Keys().put(0, payload), "")
 
     @given(st.lists(st.tuples(st.integers(0, 0xFFFFFFFF), st.binary(max_size=6))))
     def test_noise(self, packets: list[tuple[int, bytes]]) -> None:
         """Nothing that comes raises."""
         self.assertTrue(set(self.read(packets)) <= set(KEYS))
+
+
+def sound(
+    key: str, ms: int = 100, level: float = -10.0, twist: float = 2.0, off: float = 0.0, column_off: float = 0.0
+) -> list[int]:
+    """The tones of a key: dB of full scale for the row, `twist` dB more for the column; frequencies off by shares."""
+    row, column = divmod(PAD.index(key), 4)
+    tones = (
+        (ROWS[row] * (1 + off), 10 ** (level / 20)),
+        (COLUMNS[column] * (1 + column_off), 10 ** ((level + twist) / 20)),
+    )
+    return [round(FULL * sum(share * sin(2 * pi * hertz * n / 8000) for hertz, share in tones)) for n in range(ms * 8)]
+
+
+class Sounding(SynchronousTestCase):
+    def read(self, samples: list[int], law: str = "PCMU", tones: Tones | None = None) -> str:
+        """The keys heard; `out` is what is given on."""
+        tones = tones or Tones(law)
+        self.out = []
+        keys = ""
+        audio = coded(law, samples + [0] * (-len(samples) % 160 + 320))
+        for at in range(0, len(audio), 160):
+            frame, key = tones.put(audio[at : at + 160])
+            self.out.append(frame)
+            keys += key
+        return keys
+
+    def test_each_key(self) -> None:
+        """All sixteen keys are heard in either law, wherever in a packet they begin, and nothing of them goes on."""
+        for law in SILENT:
+            for shift in range(0, 160, 13):
+                samples = [0] * shift
+                for key in PAD:
+                    samples += sound(key) + [0] * 800
+                self.assertEqual(self.read(samples, law), PAD, shift)
+                self.assertEqual(set(self.out), {SILENT[law]})
+
+    def test_short(self) -> None:
+        """40 ms of a key, and 40 ms between two, are enough; 10 ms are none."""
+        for shift in range(0, 160, 7):
+            samples = [0] * shift
+            for key in "5509#":
+                samples += sound(key, 40) + [0] * 320
+            self.assertEqual(self.read(samples), "5509#", shift)
+            self.assertEqual(self.read([0] * shift + sound("5", 10)), "")
+
+    def test_tolerance(self) -> None:
+        """Levels, twists and frequencies that phones may have (ITU-T Q.24), and noise 15 dB below."""
+        hiss = noise(1, 1, -30)
+        for key in PAD:
+            for level, twist, off in (
+                (-3, 0, 0), (-28, 0, 0), (-10, 4, 0), (-10, -8, 0), (-10, 0, 0.015), (-10, 0, -0.015), (-12, 4, 0.015)
+            ):  # fmt: skip
+                for column_off in (off, -off):
+                    samples = sound(key, 60, level - max(0, twist), twist, off, column_off)
+                    if level > -20:
+                        samples = [sample + more for sample, more in zip(samples, hiss, strict=False)]
+                    self.assertEqual(self.read(samples), key, (key, level, twist, off, column_off))
+
+    def test_held(self) -> None:
+        """A key held for seconds counts once, also when packets of it are lost."""
+        samples = sound("7", 3000)
+        self.assertEqual(self.read(samples), "7")
+        for lost in (8000, 12000, 16080):
+            samples[lost : lost + 160] = [0] * 160
+        self.assertEqual(self.read(samples), "7")
+
+    def test_no_key(self) -> None:
+        """Single tones, a dialling tone, a busy tone and noise are no keys, and go on as they are."""
+        for samples in (
+            [round(8000 * sin(2 * pi * 440 * n / 8000)) for n in range(4000)],
+            [round(8000 * sin(2 * pi * 770 * n / 8000)) for n in range(4000)],
+            [round(8000 * sin(2 * pi * 1336 * n / 8000)) for n in range(4000)],
+            [round(5000 * (sin(2 * pi * 350 * n / 8000) + sin(2 * pi * 440 * n / 8000))) for n in range(4000)],
+            list(noise(2, 0.5, -20)),
+        ):
+            self.assertEqual(self.read(samples), "")
+            self.assertEqual(b"".join(self.out)[160 : 160 + 4000], coded("PCMU", samples))
+
+    def test_talk_off(self) -> None:
+        """In minutes of speech no key is heard, and hardly anything of it is lost."""
+        lost = frames = 0
+        for seed in range(12):
+            samples = voice(100 + seed, 10, 90 + 20 * seed, -16)
+            self.assertEqual(self.read(list(samples)), "", seed)
+            given = b"".join(self.out)[160:]
+            spoken = coded("PCMU", list(samples))
+            for at in range(0, len(spoken), 160):
+                if loudness("PCMU", spoken[at : at + 160]) > 0.01:
+                    frames += 1
+                    lost += given[at : at + 160] != spoken[at : at + 160]
+        self.assertLess(lost / frames, 0.005)
+
+    def test_over_speech(self) -> None:
+        """A key pressed while somebody speaks softly is heard."""
+        samples = [round(sample * 0.1) for sample in voice(7, 3, 140)]
+        for n, sample in enumerate(sound("3", 100)):
+            samples[9000 + n] += sample
+        self.assertEqual(self.read(samples), "3")
+
+    def test_random(self) -> None:
+        """Any number is read as it was dialled."""
+        chance = Random(5)
+        number = "".join(chance.choice(PAD) for _ in range(60))
+        samples: list[int] = []
+        for key in number:
+            samples += sound(key, chance.randint(45, 130), chance.uniform(-22, -8)) + [0] * chance.randint(340, 900)
+        self.assertEqual(self.read(samples), number)
+
+
+class OnTheLine(test_line.Call):
+    def plays(self, samples: list[int]) -> None:
+        audio = coded("PCMU", samples + [0] * (-len(samples) % 160))
+        phone = self.phone
+        for at in range(0, len(audio), 160):
+            phone.say(audio[at : at + 160])
+            self.clock.advance(0.020)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.phone = Phone(self.line, PBX)
+
+    def test_last_resort(self) -> None:
+        """Without telephone events in the SDP, keys are heard as tones, and the model hears silence for them."""
+        self.line.move(replace(AGREED, event_type=None))
+        self.line.inband = True
+        self.plays([0] * 1600 + sound("4") + [0] * 800 + sound("2") + [0] * 1600)
+        self.assertEqual(self.keys, ["4", "2"])
+        self.assertTrue(all(loudness("PCMU", frame) < 0.001 for frame in self.heard))
+
+    def test_not_asked(self) -> None:
+        """Unless the bot wants that, tones are sounds like others."""
+        self.plays(sound("4") + [0] * 1600)
+        self.assertEqual(self.keys, [])
+        self.assertTrue(any(loudness("PCMU", frame) > 0.1 for frame in self.heard))
+
+    def test_agreed_but_not_used(self) -> None:
+        """A gateway that agreed on events and sends tones is understood."""
+        self.line.inband = True
+        self.plays(sound("9") + [0] * 1600)
+        self.assertEqual(self.keys, ["9"])
+
+    def test_both(self) -> None:
+        """A phone that signals its keys and lets them be heard as well presses each of them once."""
+        self.line.inband = True
+        for event_first in (False, True):
+            self.line.inband = True
+            del self.keys[:]
+            for key in "11":
+                began = self.phone.timestamp
+                if event_first:
+                    self.phone.say(event(key, 160), 101)
+                self.plays(sound(key))
+                self.phone.timestamp, now = began, self.phone.timestamp
+                self.phone.say(event(key, 800, end=True), 101)
+                self.phone.timestamp = now
+                self.plays([0] * 6400)
+                self.assertFalse(self.line.inband)
+            self.assertEqual(self.keys, ["1", "1"], event_first)
+
+    def test_events_in_one_packet(self) -> None:
+        """Two keys in one packet are two keys."""
+        self.phone.say(event("1", 800, end=True) + event("2", 800, end=True), 101)
+        self.assertEqual(self.keys, ["1", "2"])
