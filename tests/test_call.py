@@ -1626,12 +1626,14 @@ SCRIPTS = (
     "on greet: call add {}\non output: call transfer_call\non speech:\n    heard nothing\n    call add {}",
     'on connect: refuse 429 "Later"',
     'late deltas 2\non greet: tone 440 for 5 s "A story"\non speech: call transfer_call\nafter 3 s: drop',
+    'on greet: call collect_digits {"length": 2}\non output: call send_digits {"digits": "12"}',
+    'on greet: call send_digits {"digits": "1,,2"}\non text: call collect_digits\nafter 4 s: call transfer_call',
     'on speech 1: call end_call\nafter 1 s: call add {}\nevery 2 s: error server_error "Oops"',
 )
 STEPS = (
     *("wait", "wait", "wait long", "speak", "hush", "mute", "bye", "cancel", "hold", "resume", "late offer", "garbage"),
     *("other law", "trying", "moved", "not found", "options", "deaf", "hearing", "drop", "operator", "result", "down"),
-    *("ack", "invite"),
+    *("ack", "invite", "key", "hash"),
 )
 
 
@@ -1686,6 +1688,9 @@ class Walk(Case):
                         waiting.callback("5")
             case "down":
                 world.switch.close("service stopped", lambda: None)
+            case "key" | "hash":
+                body = f"Signal={'#' if step == 'hash' else 5}\r\n".encode()
+                caller.send("INFO", body, headers="Content-Type: application/dtmf-relay\r\n")
             case "ack":
                 caller.send("ACK", offer())
             case "invite":
