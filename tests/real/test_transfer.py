@@ -5,16 +5,12 @@ from __future__ import annotations
 import shutil
 import socket
 import wave
-from contextlib import closing
 from pathlib import Path
-from sqlite3 import connect
 from typing import Any
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.interfaces import Destination
-from extenbot.manner import stored_destinations
 from extenbot.media.g711 import from_linear
 from tests.memory import loudness
 from tests.need import need
@@ -65,15 +61,10 @@ class Transfer(SynchronousTestCase):
         (folder / "busy.xml").write_text(BUSY)
         return self.target("-sf", str(folder / "busy.xml"))
 
-    def call(self, transfer_uri: str = "", *destinations: Destination) -> tuple[Baresip, Service]:
-        """baresip calls a bot that transfers it there."""
-        script = NAMED if destinations else SCRIPT
+    def call(self, *options: str, script: str = SCRIPT) -> tuple[Baresip, Service]:
+        """baresip calls a bot that transfers it."""
         service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=scripts(new_folder(self) / "voices", connects=script))
-        user, password = service.bot("--model", "sandbox-connects", "--transfer-uri", transfer_uri)
-        if destinations:
-            with closing(connect(service.folder / "var" / "extenbot.sqlite3")) as database, database:
-                database.execute("update bots set destinations = ?", (stored_destinations(destinations),))
-            service = service.again()
+        user, password = service.bot("--model", "sandbox-connects", *options)
         account = f"<sip:{user}@127.0.0.1:{service.sip};transport=udp>;auth_user={user};auth_pass={password};regint=60"
         phone = Baresip(self, account, silence(new_folder(self)))
         phone.process.wait_for("registered successfully")
@@ -89,7 +80,7 @@ class Transfer(SynchronousTestCase):
     def test_arrives(self) -> None:
         """The caller hears that it is connected, talks to the target, and the bot's call ends as transferred."""
         target, uri = self.target("-sn", "uas")
-        phone, service = self.call(uri)
+        phone, service = self.call("--transfer-uri", uri)
         phone.wait_for("CALL_ESTABLISHED")  # with the target
         [record] = service.calls()
         self.assertEqual(record["end_reason"], "transferred")
@@ -101,7 +92,7 @@ class Transfer(SynchronousTestCase):
     def test_comes_back(self) -> None:
         """The target is busy: the bot is told so, and goes on talking with the caller."""
         target, uri = self.busy()
-        phone, service = self.call(uri)
+        phone, service = self.call("--transfer-uri", uri)
         phone.wait_for("CALL_CLOSED")
         [record] = service.calls()
         self.assertEqual(target.process.wait(15), 0)
@@ -119,7 +110,7 @@ class Transfer(SynchronousTestCase):
         """Of a named destination the first address is busy: the caller gets to the second without another word."""
         busy, first = self.busy()
         target, second = self.target("-sn", "uas")
-        phone, service = self.call("", Destination("sales", f"{first} {second}"))
+        phone, service = self.call("--destination", "sales", f"{first} {second}", script=NAMED)
         phone.wait_for("CALL_ESTABLISHED")  # with the second
         [record] = service.calls()
         self.assertEqual(busy.process.wait(15), 0)
