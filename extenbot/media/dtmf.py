@@ -22,8 +22,8 @@ LONGEST = 0xFFFF
 OVERTAKEN = 2 * g711.RATE
 """Samples by which a packet can be late."""
 
-PURE = 0.6
-"""The two tones' share of the energy: tones of the worst tolerated frequencies keep so much in 20 ms."""
+PURE = 0.75
+"""The two tones' share of the energy."""
 
 LEAST = 0.07
 """Of one of them."""
@@ -123,10 +123,18 @@ class Tones:
         return (self._silence if sounds else kept), key
 
 
-_WAVES = tuple(
-    tuple([wave(2 * pi * hertz * n / g711.RATE) for n in range(g711.FRAME)] for wave in (cos, sin))
-    for hertz in ROWS + COLUMNS
-)
+_Wave = tuple[list[float], list[float]]
+
+
+def _wave(hertz: float) -> _Wave:
+    """The two parts of Goertzel's question for one frequency."""
+    steps = [2 * pi * hertz * n / g711.RATE for n in range(g711.FRAME)]
+    return [cos(step) for step in steps], [sin(step) for step in steps]
+
+
+_ROWS, _COLUMNS = ([_wave(hertz) for hertz in group] for group in (ROWS, COLUMNS))
+#: the same for phones that are off by as much as they may be, 1.5 %; in 20 ms that is a third of a tone's energy
+_OFF = {hertz: (_wave(hertz * 0.985), _wave(hertz * 1.015)) for hertz in ROWS + COLUMNS}
 
 
 def _key(samples: list[int]) -> str:
@@ -136,20 +144,21 @@ def _key(samples: list[int]) -> str:
         return ""
     whole = energy * g711.FRAME / 2
 
-    def shares(waves: tuple[tuple[list[float], ...], ...]) -> list[float]:
-        return [(sum(map(mul, samples, a)) ** 2 + sum(map(mul, samples, b)) ** 2) / whole for a, b in waves]
+    def share(wave: _Wave) -> float:
+        real, imaginary = (sum(map(mul, samples, part)) for part in wave)
+        return float(real * real + imaginary * imaginary) / whole
 
-    rows = shares(_WAVES[:4])
+    rows = [share(wave) for wave in _ROWS]
     row = max(rows)
     if row < LEAST:
         return ""
-    columns = shares(_WAVES[4:])
+    columns = [share(wave) for wave in _COLUMNS]
     column = max(columns)
-    if (
-        row + column < PURE
-        or not 1 / TWIST <= column / row <= TWIST
-        or sorted(rows)[-2] * DISTINCT > row
-        or sorted(columns)[-2] * DISTINCT > column
-    ):
+    if column < LEAST or sorted(rows)[-2] * DISTINCT > row or sorted(columns)[-2] * DISTINCT > column:
         return ""
-    return PAD[4 * rows.index(row) + columns.index(column)]
+    at, beside = rows.index(row), columns.index(column)
+    row = max(row, *map(share, _OFF[ROWS[at]]))
+    column = max(column, *map(share, _OFF[COLUMNS[beside]]))
+    if row + column < PURE or not 1 / TWIST <= column / row <= TWIST:
+        return ""
+    return PAD[4 * at + beside]
