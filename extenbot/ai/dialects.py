@@ -133,7 +133,7 @@ class Dialect:
 
     def tool(self, tool: Json) -> Json:
         """A function, described as the server takes it."""
-        return {key: tool[key] for key in _TOOL_KEYS if key in tool}
+        return function(tool)
 
     def transcription(self, manner: Manner) -> dict[str, Any]:
         """Which words of the caller are wanted; empty: as the server likes."""
@@ -385,6 +385,11 @@ def check_extra(text: str, dialect_name: str) -> None:
     """
     if text.strip():
         extra.read(text, (_TABLE.get(dialect_name or "openai") or Dialect()).strict)
+
+
+def function(tool: Json) -> dict[str, Any]:
+    """A function tool, of the keys that services know."""
+    return {key: tool[key] for key in _TOOL_KEYS if key in tool}
 
 
 def headers(order: VoiceOrder) -> dict[str, str]:

@@ -117,9 +117,9 @@ def _format(session: Json, side: str) -> Json:
 # -- Client events ----------------------------------------------------------------------
 
 
-def append(audio: bytes) -> bytes:
+def append(audio: bytes, kind: bytes = b"input_audio_buffer.append") -> bytes:
     """Caller audio, on the hot path: joined by hand, seven times quicker than `json.dumps`."""
-    return b'{"type":"input_audio_buffer.append","audio":"' + b2a_base64(audio, newline=False) + b'"}'
+    return b'{"type":"' + kind + b'","audio":"' + b2a_base64(audio, newline=False) + b'"}'
 
 
 def write(kind: str, event_id: str, fields: Json) -> bytes:

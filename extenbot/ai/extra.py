@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from extenbot.ai import pasted
-from extenbot.errors import Invalid
+from extenbot.errors import BackendLost, Invalid
 from extenbot.interfaces import Json
 
 
@@ -112,8 +112,8 @@ SESSION: Json = {
 }
 
 #: what no service may be told here
-_OURS = frozenset({"type", "model", "tools", "modalities", "output_modalities", "instructions"})
-_FORMATS = frozenset({"format", "input_audio_format", "output_audio_format"})
+_OURS = frozenset({"type", "model", "modalities", "output_modalities", "instructions"})
+_NOWHERE = frozenset({"format", "input_audio_format", "output_audio_format", "tools"})
 
 
 @lru_cache(maxsize=256)
@@ -132,6 +132,12 @@ def read(text: str, strict: bool) -> Json:
     return found
 
 
+def refused(problem: Invalid) -> BackendLost:
+    """Why there is no session for this bot."""
+    words = f"The added session settings of this bot cannot be used: {problem.problems['extra']}"
+    return BackendLost("refused_settings", words)
+
+
 def merged(base: Json, addition: Json) -> dict[str, Any]:
     """`base` with `addition` laid over it, objects merged; neither is changed."""
     result = dict(base)
@@ -146,7 +152,7 @@ def _breaking(found: Json, path: str = "") -> Iterator[str]:
     """Sentences about what would break the call."""
     for key, value in found.items():
         name = f"{path}{key}"
-        if key in _FORMATS or (not path and key in _OURS):
+        if key in _NOWHERE or (not path and key in _OURS):
             yield _not_here(name)
         elif isinstance(value, dict):
             yield from _breaking(value, f"{name}.")

@@ -5,7 +5,7 @@ What is said in the session is the work of `conversation` and `talk`, what serve
 
 from __future__ import annotations
 
-from extenbot.ai import dialects
+from extenbot.ai import dialects, extra
 from extenbot.ai.conversation import Conversation
 from extenbot.errors import BackendLost, Invalid
 from extenbot.interfaces import VoiceOrder, VoiceSurroundings
@@ -21,8 +21,7 @@ def open_voice(order: VoiceOrder, surroundings: VoiceSurroundings, url: str, mod
     except BackendLost as why:
         conversation.refuse(why)
     except Invalid as problem:
-        words = f"The added session settings of this bot cannot be used: {problem.problems['extra']}"
-        conversation.refuse(BackendLost("refused_settings", words))
+        conversation.refuse(extra.refused(problem))
     else:
         conversation.open(where, dialect.headers(order))
     return conversation

@@ -142,11 +142,12 @@ def _key(samples: list[int]) -> str:
     energy = sum(map(mul, samples, samples))
     if energy < _FAINTEST:
         return ""
-    whole = energy * g711.FRAME / 2
+    whole: float = energy * g711.FRAME / 2
 
     def share(wave: _Wave) -> float:
-        real, imaginary = (sum(map(mul, samples, part)) for part in wave)
-        return float(real * real + imaginary * imaginary) / whole
+        real, imaginary = (float(sum(map(mul, samples, part))) for part in wave)
+        power: float = real * real + imaginary * imaginary
+        return power / whole
 
     rows = [share(wave) for wave in _ROWS]
     row = max(rows)

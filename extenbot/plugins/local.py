@@ -6,6 +6,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from extenbot.interfaces import Bot, IVoiceBackend, Voice, VoiceOrder, VoiceSurroundings
+from extenbot.plugins import live
 
 
 @implementer(IPlugin, IVoiceBackend)
@@ -16,7 +17,11 @@ class Local:
     order = 10
 
     def serves(self, bot: Bot) -> bool:
-        return not bot.ai_url and (bot.model == "sandbox" or bot.model.startswith("sandbox-"))
+        return (
+            not live.live.serves(bot)
+            and not bot.ai_url
+            and (bot.model == "sandbox" or bot.model.startswith("sandbox-"))
+        )
 
     def open(self, order: VoiceOrder, surroundings: VoiceSurroundings) -> Voice:
         from extenbot.ai.realtime import open_voice

@@ -6,18 +6,18 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from extenbot.interfaces import Bot, IVoiceBackend, Voice, VoiceOrder, VoiceSurroundings
-from extenbot.plugins import local
+from extenbot.plugins import live, local
 
 
 @implementer(IPlugin, IVoiceBackend)
 class Realtime:
-    """Every bot that is not on the local voice."""
+    """Every bot that is neither on the local voice nor on GPT-Live."""
 
     name = "OpenAI Realtime"
     order = 100
 
     def serves(self, bot: Bot) -> bool:
-        return not local.local.serves(bot)
+        return not (live.live.serves(bot) or local.local.serves(bot))
 
     def open(self, order: VoiceOrder, surroundings: VoiceSurroundings) -> Voice:
         from extenbot.ai.realtime import open_voice
