@@ -2,7 +2,8 @@
 
 `?model=sandbox` is the demo mind, `?model=sandbox-NAME` the script NAME.txt in the
 scripts folder (read again when the file changes). A server made with one script serves
-it for every model name. Any key is good: it listens on loopback.
+it for every model name. Any key is good: it listens on loopback. At /v1/live/sessions the same
+minds are had by the GPT-Live protocol (`live`), as sandbox-live and sandbox-live-NAME.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from extenbot import settings
 from extenbot.errors import CannotStart, Malformed
 from extenbot.interfaces import Tokens
 from extenbot.sandbox.demo import Demo
+from extenbot.sandbox.live import LiveSession
 from extenbot.sandbox.script import Script, load
 from extenbot.sandbox.scripted import Scripted
 from extenbot.sandbox.session import Mind, Session
@@ -55,20 +57,24 @@ class SystemTokens:
 class Connection(WebSocketServerProtocol):
     """One websocket: carries text between the wire and its session, and decides nothing but who gets in."""
 
-    session: Session | None = None
-    beta = False
+    session: Session | LiveSession | None = None
+    beta = live = False
     answering: Deferred[Any] | None = None
 
     def onConnect(self, request: Any) -> Any:
         """The handshake: path, model and script decide; a Deferred delays the answer."""
         server: Server = self.factory
-        if not request.path.rstrip("/").endswith("/realtime"):
+        path = request.path.rstrip("/")
+        self.live = path.endswith("/live/sessions")
+        if not (self.live or path.endswith("/realtime")):
             raise ConnectionDeny(404, "Not Found")
         if len(server.connections) >= MOST_SESSIONS:
             raise ConnectionDeny(503, "Too many sessions")
         server.connections.add(self)
         self.beta = "openai-beta" in request.headers
         self.model = (request.params.get("model") or ["sandbox"])[0]
+        if self.live:  # the model is named when the session starts
+            return None
         self.script: Script | None = server.script_of(self.model)
         if self.script is None and not server.demo_serves(self.model):
             raise ConnectionDeny(404, f"The model {quote(self.model)} does not exist")
@@ -94,6 +100,11 @@ class Connection(WebSocketServerProtocol):
     def onOpen(self) -> None:
         """The websocket is open: the session begins."""
         server: Server = self.factory
+        if self.live:
+            self.session = LiveSession(
+                server.reactor, server.tokens, server.live_mind, self._carry, self._finish, wall=server.wall
+            )
+            return
         self.session = Session(
             server.reactor, server.tokens, self._mind, self._carry, self._finish, model=self.model, wall=server.wall
         )
@@ -110,7 +121,7 @@ class Connection(WebSocketServerProtocol):
         """One message of the client."""
         if self.session is None:
             return
-        if isBinary:
+        if isBinary and isinstance(self.session, Session):
             self.session.error("invalid_event", "Binary messages are not supported.")
         else:
             self.session.received(payload)
@@ -177,6 +188,17 @@ class Server(WebSocketServerFactory):
     def demo_serves(self, model: str) -> bool:
         """Whether the demo mind answers for this model."""
         return self._script is None and model == "sandbox"
+
+    def live_mind(self, model: str) -> Callable[[Session], Mind] | None:
+        """What answers for a model of GPT-Live: `sandbox-live-NAME` is the script NAME, any other the demo mind."""
+        name = model.removeprefix("sandbox-live").removeprefix("-") if model.startswith("sandbox-live") else ""
+        if name or self._script is not None:
+            script = self.script_of(f"sandbox-{name}")
+            return None if script is None else lambda session: Scripted(session, script)
+        speech = self.speech
+        if speech is None or not (model == "sandbox-live" or model.startswith("gpt-live")):
+            return None
+        return lambda session: Demo(session, speech)
 
     def script_of(self, model: str) -> Script | None:
         """The script of a model, None when there is none; a broken one is refused with its mistake in the log."""
