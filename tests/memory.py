@@ -47,10 +47,12 @@ from extenbot.interfaces import (
 from extenbot.media import g711, rtp
 from extenbot.media.pacer import Pacer
 from extenbot.networks import Networks
+from extenbot.plugins.live import live
 from extenbot.plugins.local import local
 from extenbot.plugins.realtime import realtime
 from extenbot.sandbox import script as scripts
-from extenbot.sandbox.scripted import ScriptSession
+from extenbot.sandbox.live import LiveSession
+from extenbot.sandbox.scripted import Scripted, ScriptSession
 from extenbot.settings import Limits
 from extenbot.sip import session
 from extenbot.sip.digest import Challenger, answer_challenge
@@ -148,11 +150,19 @@ class MemoryPort:
 class Link:
     """Both ends of one websocket: the conversation's `Link`, and the scripted voice behind it."""
 
-    def __init__(self, world: World, script: scripts.Script, listener: LinkListener) -> None:
+    def __init__(self, world: World, script: scripts.Script, listener: LinkListener, url: str) -> None:
         self._world = world
         self._listener = listener
         self._over = False
-        self.session = ScriptSession(world.clock, world.tokens, script, self._say, self._closed)
+        self.session: ScriptSession | LiveSession
+        if url.partition("?")[0].endswith("/live/sessions"):
+            self.session = LiveSession(
+                world.clock, world.tokens, lambda _model: lambda session: Scripted(session, script), self._say,
+                self._closed, wall=world.now,
+            )  # fmt: skip
+            self.session.life = world.live_life
+        else:
+            self.session = ScriptSession(world.clock, world.tokens, script, self._say, self._closed, wall=world.now)
         self._dial(script.rule("connect", world.dialled))
 
     def send(self, text: bytes) -> None:
@@ -289,6 +299,7 @@ class World:
         self.sentences = MemorySentences()
         self.recordings: dict[str, MemoryRecording] = {}  # by call
         self.ports: list[MemoryPort] = []
+        self.live_life = 7200.0  # seconds of a GPT-Live session
         self.opened = self.dialled = 0  # ports, websockets so far
         self.phones: dict[Address, Caller] = {}
         self.links: list[Link] = []
@@ -496,14 +507,14 @@ class World:
             prices=self.prices,
             now=self.now,
         )
-        backend = local if local.serves(order.bot) else realtime
+        backend = next(each for each in (live, local, realtime) if each.serves(order.bot))
         voice: Voice = self.disguise(backend.open(order, surroundings))
         return voice
 
     def _connect(self, url: str, headers: Mapping[str, str], listener: LinkListener, timeout: float) -> Link:
         self.outside.call("connect")
         self.dialled += 1
-        link = Link(self, self.script, listener)
+        link = Link(self, self.script, listener, url)
         self.links.append(link)
         return link
 

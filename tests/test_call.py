@@ -1678,7 +1678,7 @@ class Walk(Case):
                 caller.acks = caller.yields = step == "hearing"
             case "drop":
                 for link in list(world.links):
-                    link.session.close(1006, "")
+                    link.lose(False, 1006, "")
             case "operator":
                 for call in world.switch.calls:
                     call.hang_up("ended from the console")

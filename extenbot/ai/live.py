@@ -302,7 +302,7 @@ class LiveConversation:
     def answered(self, call_id: str, output: str, *, speak: bool = True) -> None:
         """The result of a function; in words if the session that asked for it is gone."""
         call = self._calls.get(call_id)
-        if call is None or call.answered or self._phase is not _Phase.TALKING:
+        if call is None or call.answered or self._phase not in (_Phase.READY, _Phase.TALKING):
             return
         call.answered, call.speak = True, speak
         if self._leaving is not None and self._leaving[0].call_id == call_id:
@@ -337,7 +337,7 @@ class LiveConversation:
     @property
     def transcript(self) -> tuple[Line, ...]:
         """Both sides in the order in which they were heard."""
-        return self._words.lines(self._heard_of)
+        return tuple(sorted(self._words.lines(self._heard_of), key=lambda line: line.at))
 
     def _heard_of(self, item: str) -> tuple[Played, bool]:
         played = self._playout.played(item)
@@ -576,7 +576,9 @@ class LiveConversation:
         if not self._caller or start - self._caller_end > GAP:
             self._items += 1
             self._caller = f"caller{self._items}"
-            self._words.began(self._caller, "caller", self._log.elapsed())
+            # Words come when the bot answers already; where they belong is said in ms of the audio that was sent.
+            late = max(self._session.sent // 8 - start, 0) / 1000 if self._session is not None else 0.0
+            self._words.began(self._caller, "caller", max(self._log.elapsed() - late, 0.0))
             self._turns += 1
             self._log.happened("speech.started")
         self._caller_end = number(event, "end_ms")
@@ -610,7 +612,7 @@ class LiveConversation:
         if word(item, "type") != "function_call" or word(item, "status") not in ("completed", ""):
             return
         call_id, name = events.text(item, "call_id"), events.text(item, "name")
-        if call_id in self._calls or self._session is None or self._phase is not _Phase.TALKING:
+        if call_id in self._calls or self._session is None or self._phase not in (_Phase.READY, _Phase.TALKING):
             return
         call = _Call(self._session, work, name, name in self._order.terminal)
         self._calls[call_id] = call
@@ -655,6 +657,9 @@ class LiveConversation:
 
     def _leave_if_quiet(self) -> None:
         if self._leaving is None:
+            return
+        if self._phase is _Phase.READY:  # nobody hears it yet
+            self._watch()
             return
         now = self._clock.seconds()
         sent = self._playout.played(self._last).sent

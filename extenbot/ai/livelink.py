@@ -65,6 +65,7 @@ class LiveSession:
         self.stage = Stage.CONNECTING
         self.expires_at = 0
         self.unread = 0  # messages that could not be read
+        self.sent = 0  # bytes of caller audio
         self._owner = owner
         self._clock = clock
         self._log = log
@@ -103,6 +104,7 @@ class LiveSession:
             return False
         if link.waiting() > congested:
             return False
+        self.sent += len(audio)
         link.send(events.append(audio, b"session.input_audio.append"))
         return True
 
