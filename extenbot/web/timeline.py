@@ -43,7 +43,10 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "speech.stopped": ("speech", "The caller has finished"),
     "barge_in": ("speech", "The caller interrupts the bot after {ms} ms of this sentence"),
     "silence": ("speech", "Silence for {seconds} s: the caller is asked"),
-    "turn": ("speech", "The bot answers {wire} ms later at the phone, {first_audio} ms from the model"),
+    "turn": (
+        "speech",
+        "The bot answers {wire} ms after the caller has finished, of which the model took {first_audio} ms",
+    ),
     "turn message": ("speech", "The bot speaks {wire} ms after it was told something"),
     "turn function": ("speech", "The bot speaks {wire} ms after a function has answered"),
     "greeting.ready": ("speech", "The greeting is ready"),
@@ -114,7 +117,8 @@ def known(what: str) -> bool:
 
 def _entry(event: Event) -> Entry:
     name = event.what
-    if (apart := _TOLD_APART.get(name)) and (special := f"{name} {event.fields.get(apart)}") in _WORDS:
+    apart = _TOLD_APART.get(name)
+    if apart and (special := f"{name} {event.fields.get(apart)}") in _WORDS:
         name = special
     if name not in _WORDS:
         parts = name.split(".")
@@ -122,6 +126,7 @@ def _entry(event: Event) -> Entry:
         return Entry(event.at, event.what, kind, event.what, _fields(event.fields))
     kind, words = _WORDS[name]
     said = _Said(event.fields)
+    said.used.add(apart or "")
     text = words.format_map(said)
     more = {field: value for field, value in event.fields.items() if field not in said.used}
     return Entry(event.at, event.what, kind, text, _fields(more))

@@ -77,7 +77,12 @@ def exactly(seconds: float) -> str:
 
 def usd(amount: float) -> str:
     """Money: $12.40, and what is less than a dollar to a hundredth of a cent: $0.0123."""
-    return f"${amount:,.4f}" if 0 < amount < 1 else f"${amount:,.2f}"
+    if not 0 < amount < 1:
+        return f"${amount:,.2f}"
+    if amount < 0.0001:
+        return "under $0.0001"
+    whole, _, cents = f"{amount:.4f}".partition(".")
+    return f"${whole}.{cents[:2]}{cents[2:].rstrip('0')}"
 
 
 def length(seconds: float) -> str:

@@ -47,7 +47,7 @@ class Money(Pages):
         path = self.a_bot(browser)
         self.spent = {"gone": 0.75, path.rsplit("/", 1)[-1]: 1.5, "idle": 0.0}
         text = browser.get(PATH).text
-        for part in ("<strong>$2.25</strong>", f'<a href="{path}">Ada</a>', "$1.50", "a deleted bot", "$0.7500"):
+        for part in ("<strong>$2.25</strong>", f'<a href="{path}">Ada</a>', "$1.50", "a deleted bot", "$0.75"):
             self.assertIn(part, text)
         self.assertLess(text.index("Ada"), text.index("a deleted bot"))
         self.assertEqual(text.count("a deleted bot"), 1)

@@ -144,10 +144,13 @@ class CallPages(Pages):
         text = browser.get("/calls/c1").text
         for part in ("<span>560 ms</span>", "half of 3 answers within 560 ms, the slowest 1340 ms", "Each answer"):
             self.assertIn(part, text)
-        rows = re.findall(r'<tr><td>([0-9:.]+)</td><td class="number">(\d+) ms</td><td class="number">(\d+) ms<', text)
+        row = r'<li><span class="at">([0-9:.]+)</span> <strong>(\d+) ms<.*the model took (\d+) ms'
         self.assertEqual(
-            rows, [("00:10.000", "300", "340"), ("00:20.000", "500", "560"), ("00:30.000", "1300", "1340")]
+            re.findall(row, text),
+            [("00:10.000", "340", "300"), ("00:20.000", "560", "500"), ("00:30.000", "1340", "1300")],
         )
+        self.store.records.save(record(account.id, id="c3", events=tuple(events[:1])))
+        self.assertIn("one answer, after 340 ms", browser.get("/calls/c3").text)
         self.store.records.save(record(account.id, id="c2", events=()))
         self.assertNotIn("How fast", browser.get("/calls/c2").text)
 

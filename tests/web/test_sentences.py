@@ -84,7 +84,7 @@ class Uploaded(Sentences):
         self.assertEqual(self.upload(browser, path, "failure", wav.written(SOUND)).location, f"{path}#sentences")
         self.assertEqual((self.audio(SORRY), self.audio(WELCOME)), (SOUND, b""))
         page = browser.get(path)
-        self.assertIn("0:01 long, uploaded", page.text)
+        self.assertIn("1.0 s, uploaded on", page.text)
         [played] = re.findall(r'<audio [^>]*src="([^"]+)"', page.text)
         heard = browser.get(played)
         self.assertEqual((heard.code, heard.headers["content-type"]), (200, ["audio/wav"]))
