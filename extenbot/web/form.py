@@ -122,16 +122,16 @@ class Form:
         """What stands in each card that is folded, in a few words."""
         typed = {name: text.strip() or self.before.get(name, "") for name, text in self.typed.items()}
         silence, longest = typed["silence"], typed["longest"]
+        asked = "Callers may be silent" if silence == "0" else f"Silent callers are asked after {silence} s"
+        lasts = "may last for ever" if longest == "0" else f"last {longest} minutes at most"
+        sorry = "your sentence" if typed["failure_sentence"] else "three tones"
         after = "are transferred" if typed["failure_uri"] else "the call ends"
-        caps = [
-            f"${typed[name]} {what}" for name, what in (("cap_call", "a call"), ("cap_day", "a day")) if typed[name]
-        ]
+        caps = [_amount(typed["cap_call"], "a call"), _amount(typed["cap_day"], "a day")]
         return {
             "turns": _INTERRUPT.get(typed["barge_in"], ""),
-            "length": (f"Silent callers are asked after {silence} s" if silence != "0" else "Callers may be silent")
-            + (f", calls last {longest} minutes at most" if longest != "0" else ", calls may last for ever"),
-            "failure": f"Callers hear {'your sentence' if typed['failure_sentence'] else 'three tones'}, then {after}",
-            "money": f"At most {' and '.join(caps)}" if caps else "No cap",
+            "length": f"{asked}, calls {lasts}",
+            "failure": f"Callers hear {sorry}, then {after}",
+            "money": f"At most {' and '.join(filter(None, caps))}" if any(caps) else "No cap",
             "recording": "Calls are recorded" if typed["record"] == "yes" else "Off",
         }
 
@@ -146,6 +146,15 @@ class Form:
         """How many rows are shown before the reader asks for more."""
         used = [number for number, row in enumerate(self.destinations, 1) if any(row)]
         return max(used, default=0)
+
+
+def _amount(typed: str, what: str) -> str:
+    """A cap as it is typed, in words; nothing when there is none."""
+    try:
+        amount = float(typed or 0)
+    except ValueError:
+        return ""
+    return f"${amount:,.2f} {what}" if amount else ""
 
 
 def form(shown: Mapping[str, str], problems: Mapping[str, str]) -> Form:

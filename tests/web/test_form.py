@@ -71,7 +71,7 @@ class BotForm(Pages):
         self.assertEqual(self.in_force(page), usual)
         set_ = (
             "Callers can interrupt by 300 ms of speech", "Callers may be silent, calls last 45 minutes at most",
-            "Callers hear your sentence, then are transferred", "At most $1.25 a call and $20 a day",
+            "Callers hear your sentence, then are transferred", "At most $1.25 a call and $20.00 a day",
             "Calls are recorded",
         )  # fmt: skip
         page = browser.get(self.a_bot(browser, **TYPED) + "/edit")
