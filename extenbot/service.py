@@ -322,8 +322,14 @@ class Extenbot(Service):
             return bool(found)
 
         async def speak(bot: Bot, text: str) -> str:
+            ledger = self.store.ledger
+            if why := ledger.refusal(bot):
+                raise Refused(480, why)
             speaking = Speaking(self._reactor, self._open_voice, bot, text, self._tokens.text(20))
-            audio, said = await speaking.spoken
+            try:
+                audio, said = await speaking.spoken
+            finally:
+                ledger.spent(bot, speaking.cost)
             await self.store.change(self.store.sentences.save, bot.id, text, audio, SYNTHESISED, said)
             return said
 

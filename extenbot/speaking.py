@@ -60,6 +60,8 @@ class Speaking:
 
     def __init__(self, clock: IReactorTime, open_voice: OpenVoice, bot: Bot, text: str, call_id: str) -> None:
         self.spoken: Deferred[tuple[bytes, str]] = Deferred(lambda _spoken: self._give_up("It was given up."))
+        self.cost = 0.0
+        """USD, once `spoken` has fired or failed: it costs also when nothing comes of it."""
         self._clock = clock
         self._until = clock.seconds() + PATIENCE
         self._playout = _Collected()
@@ -118,10 +120,15 @@ class Speaking:
             self._look_again = self._clock.callLater(_LOOK, self._look)
 
     def _give_up(self, words: str) -> None:
+        self._look_no_more()
         self._outcome = BackendLost("late", words)
         self._voice.finish()
 
     def _end(self) -> None:
+        self._look_no_more()
+        self.cost = self._voice.cost
+
+    def _look_no_more(self) -> None:
         if self._look_again is not None:
             self._look_again.cancel()
             self._look_again = None
