@@ -45,7 +45,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "silence": ("speech", "Silence for {seconds} s: the caller is asked"),
     "turn": (
         "speech",
-        "The bot answers {wire} ms after the caller has finished, of which the model took {first_audio} ms",
+        "The bot answers after {wire} ms (the model took {first_audio} ms)",
     ),
     "turn message": ("speech", "The bot speaks {wire} ms after it was told something"),
     "turn function": ("speech", "The bot speaks {wire} ms after a function has answered"),

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from extenbot.interfaces import Line
+from extenbot.interfaces import Event, Line
 from extenbot.settings import Settings
 from extenbot.store.store import Store
 from extenbot.web.seams import Connection
@@ -30,6 +30,20 @@ TALK = (
     Line("bot", "Yes, it is open from nine to six, and on Sundays we", 8.9, True),
     Line("caller", "Great, thanks. <b>Bye!</b>", 12.4),
     Line("bot", "Goodbye!", 13.8),
+)
+EVENTS = (
+    Event(0.0, "invited", {"caller": "+4930123456", "dialled": "openai", "peer": "10.8.0.1:5060"}),
+    Event(0.4, "answered", {"codec": "PCMA"}),
+    Event(8.9, "turn", {"after": "speech", "first_audio": 420, "wire": 446}),
+    Event(10.2, "barge_in", {"item": "item_1", "ms": 1240}),
+    Event(11.0, "tool.asked", {"name": "weather", "call": "call_1", "arguments": {"city": "Oslo", "days": 3}}),
+    Event(11.3, "tool.answered", {"name": "weather", "call": "call_1", "output": "Rain. " * 40}),
+    Event(13.8, "turn", {"after": "speech", "first_audio": 1290, "wire": 1310}),
+    Event(20.0, "response.done", {"status": "failed", "reason": "server_error", "usage": {"input_tokens": 120}}),
+    Event(21.5, "session.lost", {"cause": "lost", "words": "The connection to the voice service was lost (1006)."}),
+    Event(21.9, "session.moved", {"number": 2}),
+    Event(30.1, "turn", {"after": "speech", "first_audio": 610, "wire": 633}),
+    Event(41.0, "ended", {"reason": "the caller hung up"}),
 )
 
 
@@ -123,10 +137,15 @@ class InABrowser(TestCase):
             self.assertTrue(page.is_visible(f"code:text-is('{value}')"), value)
         page.click("[aria-label='Copy Password']")
         page.wait_for_selector("[aria-label='Copy Password']:has-text('Copied')")
-        self.store.calls.write(record(bot.account_id, bot.id, id=f"call{width}", transcript=TALK))
+        self.store.calls.write(record(bot.account_id, bot.id, id=f"call{width}", transcript=TALK, events=EVENTS))
         page.reload()
         page.click(f"a[href='/calls/call{width}']")
+        page.click("summary:has-text('Each answer')")
+        self.assertEqual(page.locator(".answers li").count(), 3)
         look("call")
+        page.uncheck("#shows-speech")
+        self.assertFalse(page.is_visible("text=The caller interrupts"))
+        self.assertTrue(page.is_visible("text=weather has answered"))
         self.assertEqual(
             [said.split(" — ")[0] for said in page.locator(".said").all_inner_texts()], [line.text for line in TALK]
         )
@@ -134,5 +153,8 @@ class InABrowser(TestCase):
         look("calls")
         page.click("nav >> text=Bots")
         look("bots")
+        page.click("main >> text=Reception")
+        self.assertIn("The voice service was lost twice.", page.inner_text(".alert"))
+        look("bot-in-trouble")
         page.click("text=Log out")
         page.wait_for_url("**/login")
