@@ -66,6 +66,7 @@ from extenbot.sip.transaction import Transactions
 from extenbot.surroundings import Surroundings
 from extenbot.switch import Switch
 from tests.fakes import CountingTokens
+from tests.flat import FlatSession
 
 US: Address = ("192.0.2.1", 5060)
 PBX: Address = ("192.0.2.10", 5060)
@@ -154,13 +155,15 @@ class Link:
         self._world = world
         self._listener = listener
         self._over = False
-        self.session: ScriptSession | LiveSession
+        self.session: ScriptSession | LiveSession | FlatSession
         if url.partition("?")[0].endswith("/live/sessions"):
             self.session = LiveSession(
                 world.clock, world.tokens, lambda _model: lambda session: Scripted(session, script), self._say,
                 self._closed, wall=world.now,
             )  # fmt: skip
             self.session.life = world.live_life
+        elif world.flat:
+            self.session = FlatSession(world.clock, world.tokens, script, self._say, self._closed, world.now)
         else:
             self.session = ScriptSession(world.clock, world.tokens, script, self._say, self._closed, wall=world.now)
         self._dial(script.rule("connect", world.dialled))
@@ -299,6 +302,7 @@ class World:
         self.sentences = MemorySentences()
         self.recordings: dict[str, MemoryRecording] = {}  # by call
         self.ports: list[MemoryPort] = []
+        self.flat = False  # the voice speaks the flat form of the beta
         self.live_life = 7200.0  # seconds of a GPT-Live session
         self.opened = self.dialled = 0  # ports, websockets so far
         self.phones: dict[Address, Caller] = {}
