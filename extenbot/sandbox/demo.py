@@ -139,7 +139,7 @@ class Demo:
             response.say(sentence if first else "", audio)
             first = False
 
-        speaking = self._speech.say(sentence, response.wire, piece)
+        speaking = self._speech.say(sentence, response.wire, piece, response.tempo)
         response.on_end(speaking.cancel)
         self._run(speaking)
         speaking.addCallback(lambda _end: self._next(response, rest, call))

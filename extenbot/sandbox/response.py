@@ -61,6 +61,7 @@ class Response:
         output = session.config["audio"]["output"] | options.get("audio", {}).get("output", {})
         self.wire: Format = FORMATS[output["format"]["type"]]
         self.voice = output["voice"]
+        self.tempo: float = output.get("speed") or 1.0  # how fast the voice speaks, not how fast its audio leaves
         self._session = session
         self._steps: deque[Callable[[], float]] = deque()
         self._timer: Any = None

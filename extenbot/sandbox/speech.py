@@ -7,7 +7,7 @@ the others. Piper is GPL-3: it is imported only here. Nothing is ever downloaded
     listen {ear, at, wire, silence, threshold} + audio  → started/stopped {ear, at}
     forget {ear}
     hear {key, wire, language} + audio                  → done {key, text}
-    say {key, wire, text}                               → piece {key} + audio …, done {key}
+    say {key, wire, text, tempo}                        → piece {key} + audio …, done {key}
     cancel {key}
 """
 
@@ -142,7 +142,7 @@ class Models:
 
             path = model_path()
         self._piper = PiperVoice.load(path)
-        self._short("You said:")
+        self._short("You said:", 1.0)
 
     def hear(self, audio: bytes, wire: Format, language: str) -> str:
         """The words in wire audio; "" when there are none."""
@@ -159,13 +159,16 @@ class Models:
         text = " ".join(kept).strip()
         return text if re.search(r"\w", text) else ""
 
-    def say(self, text: str, wire: Format) -> bytes:
-        """One sentence as wire audio."""
-        samples, rate = self._short(text) if len(text) < 60 else self._synthesize(text)
+    def say(self, text: str, wire: Format, tempo: float = 1.0) -> bytes:
+        """One sentence as wire audio, `tempo` times as fast as usual."""
+        samples, rate = (self._short if len(text) < 60 else self._synthesize)(text, tempo)
         return wire_of(resample(samples, rate, wire.rate), wire)
 
-    def _synthesize(self, text: str) -> tuple[Samples, int]:
-        chunks = list(self._piper.synthesize(text))
+    def _synthesize(self, text: str, tempo: float) -> tuple[Samples, int]:
+        from piper import SynthesisConfig
+
+        usual = self._piper.config.length_scale
+        chunks = list(self._piper.synthesize(text, SynthesisConfig(length_scale=usual / tempo)))
         if not chunks:
             return np.zeros(0, np.float32), HEARING
         samples = np.concatenate([chunk.audio_float_array for chunk in chunks])
@@ -245,7 +248,7 @@ class Process:
 
     def _say(self, head: dict[str, Any]) -> dict[str, Any]:
         wire = FORMATS[head["wire"]]
-        audio = self._models.say(head["text"], wire)
+        audio = self._models.say(head["text"], wire, head["tempo"])
         size = int(PIECE * 1000) * wire.per_ms
         for start in range(0, len(audio), size):
             if head["key"] in self._cancelled:

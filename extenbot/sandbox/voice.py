@@ -156,9 +156,12 @@ class SpeechProcess(ProcessProtocol):
         """The words in the audio, "" when there are none; `BackendLost` when the process dies."""
         return self._ask({"do": "hear", "wire": wire.name, "language": language}, audio, lambda _piece: None)
 
-    def say(self, text: str, wire: Format, piece: Callable[[bytes], None]) -> Deferred[Any]:
-        """Speak: `piece` gets the audio, sentence by sentence; fires at its end. Cancel to stop."""
-        return self._ask({"do": "say", "wire": wire.name, "text": text}, b"", piece)
+    def say(self, text: str, wire: Format, piece: Callable[[bytes], None], tempo: float = 1.0) -> Deferred[Any]:
+        """Speak: `piece` gets the audio, sentence by sentence; fires at its end. Cancel to stop.
+
+        `tempo`: how many times as fast as usual.
+        """
+        return self._ask({"do": "say", "wire": wire.name, "text": text, "tempo": tempo}, b"", piece)
 
     def _ask(self, head: Json, body: bytes, piece: Callable[[bytes], None]) -> Deferred[Any]:
         self.start()

@@ -108,7 +108,7 @@ class Owner(SynchronousTestCase):
         page.click(f"{failure} >> text=Upload")
         page.wait_for_selector(f"{failure} audio")
         for part, seconds in ((greeting, 1.0), (failure, 1.5)):
-            self.assertAlmostEqual(self.plays(page, f"{part} audio"), seconds, delta=0.1)
+            self.assertApproximates(self.plays(page, f"{part} audio"), seconds, 0.1)
         look("owner-sentences-there")
         page.set_input_files("#failure-file", self.file(folder, "long.wav", bytes(13_000_000)))
         self.assertIn("larger than 12 MB", page.evaluate("document.getElementById('failure-file').validationMessage"))

@@ -65,7 +65,8 @@ class FakeSpeech:
         self.hearing.append(Deferred())
         return self.hearing[-1]
 
-    def say(self, text: str, wire: Format, piece: Callable[[bytes], None]) -> Deferred[Any]:
+    def say(self, text: str, wire: Format, piece: Callable[[bytes], None], tempo: float = 1.0) -> Deferred[Any]:
+        self.tempo = tempo
         done: Deferred[Any] = Deferred(lambda _deferred: self.cancelled.append(text))
         self.speaking.append((text, piece, done))
         return done
@@ -117,6 +118,15 @@ class Conversation(SynchronousTestCase):
     def said(self) -> list[Any]:
         done = [event["response"] for event in self.events if event["type"] == "response.done"]
         return [item.get("name") or item["content"][0]["transcript"] for item in done[-1]["output"]]
+
+    def test_speed(self) -> None:
+        """The voice speaks as fast as the session says."""
+        for update, tempo in (({}, 1.0), ({"audio": {"output": {"speed": 1.25}}}, 1.25)):
+            self.to(self.session, "session.update", session={"type": "realtime", **update})
+            self.to(self.session, "response.create", response={"instructions": 'Say exactly: "Hello there."'})
+            self.speech.speak()
+            self.clock.advance(60)
+            self.assertEqual(self.speech.tempo, tempo)
 
     def test_welcome(self) -> None:
         """The welcome message is spoken word by word, its audio as soon as there is some."""

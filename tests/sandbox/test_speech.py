@@ -82,6 +82,14 @@ class RealConversation(SynchronousTestCase):
         self.assertIn("goodbye", self.heard(5).replace(" ", ""))
         self.assertEqual(self.answers[5]["called"], [["end_call", {}]])
 
+    def test_speed(self) -> None:
+        """A sentence takes as much longer as the bot is set to speak slower."""
+        from extenbot.sandbox.formats import PCMU
+
+        usual, slow, fast = (len(self.models.say(LINES[0], PCMU, tempo)) for tempo in (1.0, 0.5, 1.5))
+        self.assertApproximates(slow / usual, 2, 0.4)
+        self.assertApproximates(usual / fast, 1.5, 0.3)
+
 
 class Rates(SynchronousTestCase):
     def test_no_aliasing(self) -> None:
