@@ -96,6 +96,7 @@ class Line:
         self._timestamp = tokens.bits(32)
         self._name = tokens.text(16)
         self._keys = dtmf.Keys()
+        self._said: bytes | None = None  # what was sent in the turn before, None for silence
         self._tones: dtmf.Tones | None = None
         self._sounded = "", 0.0  # the last key that was heard, and when
         self._port: RtpPort | None = None
@@ -268,13 +269,29 @@ class Line:
         if port is None:
             return
         port.poll()
-        latch, recorder = self._latch, self.recorder
+        recorder, playout = self.recorder, self.playout
+        # First what the caller says: it may keep this very packet from being sent.
+        self._due += self._ptime
+        while self._due >= CALLER_MS:
+            self._due -= CALLER_MS
+            if self._live:
+                heard = self._jitter.take()
+                if recorder is not None:
+                    recorder.heard(heard)
+                if self.inband:
+                    heard = self._without_tones(heard)
+                self._ear.heard(heard, self._said, playout.held and not playout.empty)
+            elif recorder is not None:
+                recorder.heard(self._quiet)
+        if self._leave is None:
+            return
+        latch = self._latch
         target = latch.target
         sent = self._silence
         if self._live and target is not None and (not latch.unproven or latch.spend(self._ptime)):
             if self._dials and self._dials[0].over:
                 self._dials.popleft().done()
-            audio = None if self._dials else self.playout.next(self._frame)
+            audio = None if self._dials else playout.next(self._frame)
             if self._leave is None:  # what the end of the bot's words, or of keys, led to
                 return
             second, timestamp, event = self._type, self._timestamp, _NO_AUDIO
@@ -302,21 +319,8 @@ class Line:
             self._octets += len(payload)
         if recorder is not None:
             recorder.sent(sent)
-        said = None if sent is self._silence else sent
-        playout = self.playout
+        self._said = None if sent is self._silence else sent
         self._timestamp = (self._timestamp + self._frame) & 0xFFFFFFFF
-        self._due += self._ptime
-        while self._due >= CALLER_MS:
-            self._due -= CALLER_MS
-            if self._live:
-                audio = self._jitter.take()
-                if recorder is not None:
-                    recorder.heard(audio)
-                if self.inband:
-                    audio = self._without_tones(audio)
-                self._ear.heard(audio, said, playout.held and not playout.empty)
-            elif recorder is not None:
-                recorder.heard(self._quiet)
         self._until_report -= self._ptime
         if self._until_report <= 0 and self._leave is not None:
             self._until_report = REPORT_MS

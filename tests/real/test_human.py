@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import wave
+from array import array
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ on speech:
     wait 500 ms
     tone 600 for 500 ms "I stop."
     call end_call
+"""
+HELLO = """speed 4
+on greet: tone 440 for 2 s "Hello, here I am."
 """
 GOODBYE = """speed 20
 on greet:
@@ -49,10 +53,12 @@ class Human(SynchronousTestCase):
     def setUp(self) -> None:
         need("baresip", "apt-get install baresip-core", shutil.which("baresip") is not None)
 
-    def call(self, script: str, *parts: tuple[float, float]) -> tuple[Baresip, Service, list[Caught]]:
+    def call(
+        self, script: str, *parts: tuple[float, float], bot: tuple[str, ...] = ("--model", "sandbox-human")
+    ) -> tuple[Baresip, Service, list[Caught]]:
         """A call to its end; the phone, the service and all RTP."""
         service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=scripts(new_folder(self) / "voices", human=script))
-        user, password = service.bot("--model", "sandbox-human")
+        user, password = service.bot(*bot)
         account = f"<sip:{user}@127.0.0.1:{service.sip};transport=udp>;auth_user={user};auth_pass={password};regint=60"
         phone = Baresip(self, account, source(new_folder(self), *parts))
         phone.process.wait_for("registered successfully")
@@ -75,7 +81,7 @@ class Human(SynchronousTestCase):
         self.assertTrue(record["transcript"][0]["interrupted"])
         [event] = [event for event in record["events"] if event["what"] == "barge_in"]
         heard = 20 * len(words)
-        self.assertAlmostEqual(event["fields"]["ms"], heard, delta=60)
+        self.assertApproximates(event["fields"]["ms"], heard, 60)
 
     def test_goodbye(self) -> None:
         """A goodbye is heard to its very end before the bot hangs up."""
@@ -90,3 +96,39 @@ class Human(SynchronousTestCase):
             heard = from_linear("PCMU", file.readframes(file.getnframes()))
         pieces = [heard[at : at + 160] for at in range(0, len(heard) - 160, 160)]
         self.assertGreater(sum(loudness(piece, "PCMU", 890) > 1000 for piece in pieces), 145)
+
+    def test_live(self) -> None:
+        """By the GPT-Live protocol too: greeted at once, and the goodbye is heard to its end."""
+        _, service, caught = self.call(GOODBYE, bot=("--model", "sandbox-live-human"))
+        words = [each.at for each in caught if each.source < 20001 and each.loud(890)]
+        self.assertEqual(len(words), 150)
+        [record] = service.calls()
+        self.assertEqual(record["end_reason"], "bot hung up")
+        self.assertEqual([line["speaker"] for line in record["transcript"]], ["bot"])
+
+    def test_greeting_and_recording(self) -> None:
+        """The first word leaves within 100 ms of the answer, and the recording has the caller left, the bot right."""
+        bot = ("--model", "sandbox-human", "--record", "yes", "--longest", "0", "--silence", "0")
+        end = 'on speech:\n    heard "Bye." after 300 ms\n    call end_call\n'
+        _, service, caught = self.call(HELLO + end, (0, 4), (800, 1), bot=bot)
+        [record] = service.calls()
+        [heard] = [event for event in record["events"] if event["what"] == "greeting.heard"]
+        [acked] = [event for event in record["events"] if event["what"] == "acked"]
+        self.assertLess(heard["at"] - acked["at"], 0.1)
+        first = next(each.at for each in caught if each.source < 20001 and each.loud(440))
+        self.assertLess(abs(first - (record["started"] + heard["at"])), 0.1)
+        path = service.folder / service.command("call", "recording", record["id"])["recording"]
+        with wave.open(str(path)) as file:
+            self.assertEqual((file.getnchannels(), file.getframerate()), (2, 8000))
+            sound = memoryview(file.readframes(file.getnframes())).cast("h")
+        left, right = (from_linear("PCMU", bytes(memoryview(array("h", sound[side::2])).cast("B"))) for side in (0, 1))
+        spoke, greeted = (
+            [at for at in range(0, len(side) - 160, 160) if loudness(side[at : at + 160], "PCMU", hz) > 1000]
+            for side, hz in ((left, 800), (right, 440))
+        )
+        self.assertApproximates(len(greeted), 100, 2)
+        self.assertLess(greeted[0], 1600)  # the recording begins with the answer
+        self.assertApproximates(len(spoke), 50, 3)
+        # Both sides on one clock: as far apart as the packets were on the wire.
+        wire = next(each.at for each in caught if each.target < 20001 and each.loud(800)) - first
+        self.assertApproximates((spoke[0] - greeted[0]) / 8000, wire, 0.1)
