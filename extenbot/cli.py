@@ -41,7 +41,7 @@ def _kind(field: Field) -> str:
 
 
 def _says(field: Field) -> str:
-    usual = {True: "yes", False: "no", "": "none"}.get(field.default, field.default)
+    usual = {"True": "yes", "False": "no", "": "none"}.get(str(field.default), field.default)
     return f"{field.says}{f', {field.unit}' if field.unit else ''} (default: {usual})".replace("%", "%%")
 
 
