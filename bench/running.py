@@ -47,7 +47,7 @@ def _command(folder: Path, environment: dict[str, str], *words: str) -> Any:
 @contextmanager
 def running(
     folder: Path,
-    script: str,
+    script: str | Sequence[str],
     *,
     before: Sequence[str] = (),
     before_voice: Sequence[str] = (),
@@ -56,16 +56,15 @@ def running(
 ) -> Iterator[Running]:
     """Start both, and stop them at the end.
 
-    `before` and `before_voice` stand before their commands (taskset), `options` are twistd's, `settings` EXTENBOT_*.
+    `script` is what the scripted voice says, or the command of another voice, which prints its URL. `before` and
+    `before_voice` stand before their commands (taskset), `options` are twistd's, `settings` EXTENBOT_*.
     """
-    (folder / "bench.txt").write_text(script)
+    if isinstance(script, str):
+        (folder / "bench.txt").write_text(script)
+        script = [sys.executable, "-m", "extenbot.sandbox", "--script", str(folder / "bench.txt")]
     sip = free_port(socket.SOCK_DGRAM)
     environment = surroundings(folder, sip, free_port(), **settings)
-    voice = subprocess.Popen(
-        [*before_voice, sys.executable, "-m", "extenbot.sandbox", "--script", str(folder / "bench.txt")],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    voice = subprocess.Popen([*before_voice, *script], stdout=subprocess.PIPE, text=True)
     with (folder / "log").open("w") as log:
         command = [*before, str(BIN / "twistd"), *options, "-n", "--pidfile=", "extenbot"]
         service = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
