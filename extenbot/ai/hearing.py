@@ -55,7 +55,10 @@ class Hearing:
         self._half = b""
         if self.deaf or self._stopped:
             return
-        self._recent.append(audio)
+        recent = self._recent
+        recent.append(audio)
+        if self._mark is None and len(recent) > BEFORE:
+            recent.popleft()
         self._frames += 1
         if self._connected:
             self._send(audio)
@@ -68,6 +71,8 @@ class Hearing:
     def forget(self) -> None:
         """What the caller has said so far has become words, or has been answered."""
         self._mark = None
+        while len(self._recent) > BEFORE:
+            self._recent.popleft()
 
     @property
     def marked(self) -> bool:
