@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from extenbot.ai.pricing import PriceTable
 from extenbot.interfaces import CallRecord, Price
 from extenbot.media import g711
-from tests.ai.world import _extras
+from tests.ai.world import extras
 from tests.memory import BOT, Caller, World, bot
 
 HELLO = """
@@ -55,7 +55,7 @@ class Case(SynchronousTestCase):
                 _SERVER.validate_python(said.event)
                 continue
             model = _CLIENT[said.event["type"]].model_validate(said.event, strict=True)
-            self.assertEqual(list(_extras(model, said.event["type"])), [])
+            self.assertEqual(list(extras(model, said.event["type"])), [])
         started = [said.at for said in world.said if said.event["type"] == "session.started"]
         early = [said.event["type"] for said in world.said if said.way == ">" and said.at < min(started, default=1e9)]
         self.assertLessEqual(set(early), {"session.start"})
@@ -200,7 +200,7 @@ class Live(Case):
         world, caller = self.begin(TALK)
         world.live_life = 400.0
         caller.dial()
-        world.run(150)
+        world.run(330)
         self.assertEqual(len(world.voice("session.start")), 2)
         inputs = world.voice("session.start")[1].event["session"]["input"]
         self.assertEqual(inputs[0]["content"][0]["text"], "Good morning!")

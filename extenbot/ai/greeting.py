@@ -7,13 +7,20 @@ An owner may want them heard to their end: until then the caller's audio goes no
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from extenbot.ai.hearing import Hearing
 from extenbot.ai.utterances import Utterances
 from extenbot.interfaces import CallLog, Json, VoiceOrder
 
 STORED = "stored greeting"
 """The name of a stored greeting in the playout."""
+
+
+class Ear(Protocol):
+    """Where the caller's audio goes."""
+
+    deaf: bool
+    """The model must not hear the caller."""
 
 
 class Greeting:
@@ -22,7 +29,7 @@ class Greeting:
     def __init__(
         self,
         order: VoiceOrder,
-        hearing: Hearing,
+        hearing: Ear,
         utterances: Utterances,
         log: CallLog,
         clock: Callable[[], float],

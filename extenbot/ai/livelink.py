@@ -64,8 +64,8 @@ class LiveSession:
     def __init__(self, owner: Owner, clock: Any, log: Any, settings: Json, secret: str, timeout: float) -> None:
         self.stage = Stage.CONNECTING
         self.expires_at = 0
+        self.opening_ms = 0  # how long that took
         self.unread = 0  # messages that could not be read
-        self.sent = 0  # bytes of caller audio
         self._owner = owner
         self._clock = clock
         self._log = log
@@ -73,6 +73,7 @@ class LiveSession:
         self._secret = secret
         self._timeout = timeout
         self._timers = Timers(clock)
+        self._began = clock.seconds()
         self._link: Link | None = None
         self._error: Json = {}
         self._start_id = ""
@@ -104,7 +105,6 @@ class LiveSession:
             return False
         if link.waiting() > congested:
             return False
-        self.sent += len(audio)
         link.send(events.append(audio, b"session.input_audio.append"))
         return True
 
@@ -198,6 +198,7 @@ class LiveSession:
         self._timers.clear("open")
         self.expires_at = events.number(session, "expires_at")
         self._billed_at = self._clock.seconds()
+        self.opening_ms = round((self._billed_at - self._began) * 1000)
         self.stage = Stage.OPEN
         self._owner.started(self)
 

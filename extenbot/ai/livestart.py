@@ -6,6 +6,7 @@ are told what they are there for. Settings are strict: one key that the service 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlunsplit
 
@@ -17,12 +18,15 @@ RATE = 8000
 
 MODEL = "gpt-live-1.1"
 VOICE = "marin"
-BACKEND = "gpt-5.6-luna"
+BACKEND = "gpt-6-luna"
 """The model that calls the functions, as the provider's own examples have it; `manner.extra` may name another."""
 
 HISTORY = 100
 HISTORY_TEXT = 16_000
 """Lines, and characters, of what was said that another session is given (the service takes 128 and 8192 tokens)."""
+
+LONGEST = 1200
+"""Characters of one message to the model while it runs (the service takes 500 tokens)."""
 
 _PHONE = "You are on the telephone. What the functions below do is done by a backend: delegate to it when it is needed."
 _BACK = "Call the functions that the telephone conversation needs, and report what came of them in a sentence."
@@ -74,9 +78,16 @@ def settings(order: VoiceOrder, history: tuple[Line, ...] = ()) -> dict[str, Any
     return extra.merged(found, extra.read(manner.extra, strict=False))
 
 
+_ROLES = {
+    "caller": ("user", "input_text"),
+    "bot": ("assistant", "output_text"),
+    "function": ("developer", "input_text"),
+}
+
+
 def _message(line: Line) -> Json:
     """A line as an item of the conversation."""
-    role, kind = ("user", "input_text") if line.speaker == "caller" else ("assistant", "output_text")
+    role, kind = _ROLES[line.speaker]
     return {"type": "message", "role": role, "content": [{"type": kind, "text": line.text}]}
 
 
@@ -97,3 +108,12 @@ def headers(order: VoiceOrder, url: str) -> dict[str, str]:
     if dialects.name_of("", url, "") == "azure":
         return dialects.Azure().headers(order)
     return dialects.authorization(order)
+
+
+def pieces(words: str) -> Iterator[str]:
+    """`words` as messages that are not too long, cut between words where that can be."""
+    while len(words) > LONGEST:
+        end = words.rfind(" ", 0, LONGEST) + 1 or LONGEST
+        yield words[:end]
+        words = words[end:]
+    yield words

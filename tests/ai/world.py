@@ -29,18 +29,19 @@ def check(event: dict[str, Any]) -> None:
     kind = _CLIENT.get(event.get("type", ""))
     if kind is None:
         raise ValueError(f"unknown event type {event.get('type')!r}")
-    if extras := list(_extras(kind.model_validate(event, strict=True), "")):
-        raise ValueError(f"unknown keys {extras}")
+    if found := list(extras(kind.model_validate(event, strict=True), "")):
+        raise ValueError(f"unknown keys {found}")
 
 
-def _extras(value: object, path: str) -> Iterator[str]:
+def extras(value: object, path: str) -> Iterator[str]:
+    """The keys that the official types do not know."""
     if isinstance(value, BaseModel):
         yield from (f"{path}.{key}" for key in value.model_extra or {})
         for key in type(value).model_fields:
-            yield from _extras(getattr(value, key), f"{path}.{key}")
+            yield from extras(getattr(value, key), f"{path}.{key}")
     elif isinstance(value, (list, tuple)):
         for index, each in enumerate(value):
-            yield from _extras(each, f"{path}[{index}]")
+            yield from extras(each, f"{path}[{index}]")
 
 
 class FakeLink:
