@@ -10,7 +10,9 @@ the whole range of G.711, and what is 6 dB softer has a level of 0.71.
 
 Whether there is echo is learned: the levels heard are compared with those sent, at each delay (Pearson's r). Echo
 follows the bot's syllables (0.9), the caller's own words do not (hardly ever 0.7). Until the first verdict, after 1.3 s
-of the bot, the worst is expected, and the gate only keeps the audio: if it was no echo, all of it is given on.
+of the bot, the worst is expected, and the gate only keeps the audio: if it was no echo, all of it is given on. What is
+no louder than silence is given on at once even then; and where nothing but that follows the bot's first loud syllables,
+as with a receiver, there is no echo, and nothing is late any more when the caller speaks.
 Verdicts come again while the bot speaks, so that lifting or laying down the receiver is noticed.
 """
 
@@ -31,6 +33,9 @@ FAINT = 1700
 
 OVER_NOISE = 1.68
 """9 dB: speech is so far above the softest of the last seconds."""
+
+STILL, OVER_STILL = 700, 1.41
+"""Level of about -57 dB, and 6 dB: what is below, or so little above the softest of the last seconds, is silence."""
 
 OVER_ECHO = 1.41
 """6 dB: speech is so far above the echo to expect."""
@@ -70,6 +75,9 @@ SELDOM = 8
 
 EARLY = 5
 """Turns that are held back behind the closed gate, so that a first syllable is given on whole."""
+
+LOUD, SYLLABLES = 4000, 6
+"""Level of about -28 dB, and turns: when so many of the bot were so loud, the faintest echo would have been heard."""
 
 FLOOR = 75
 """Turns in which the softest one is looked for."""
@@ -136,7 +144,8 @@ class Ear:
         # The noise.
         self._least = self._least_before = _NEVER
         self._age = 0
-        self._noise = float(_NEVER)  # the bound that follows
+        self._noise = float(_NEVER)  # the bounds that follow
+        self._still = 0.0
         # The caller.
         self._run = self._calm = 0
         self._loud = self._told = False
@@ -160,6 +169,7 @@ class Ear:
         self._window = slice(-DELAYS - AFTER, -1)
         self._doubts = self._skipped = 0
         self._suspect = False  # something loud was heard since the last verdict
+        self._syllables, self._proof = SYLLABLES, DELAYS  # what is missing to know that there is none
 
     def heard(self, audio: bytes, said: bytes | None, waits: bool) -> None:
         """The caller's next 20 ms. On the hot path.
@@ -191,12 +201,15 @@ class Ear:
             if level < self._least or self._age > FLOOR:
                 self._listen(level)
         sent = self._sent
-        if said is None:
-            sent.append(0)
-        else:
+        spoken = 0
+        if said is not None:
             spoken = sum(said[: g711.FRAME : STEP].translate(self._levels))
-            sent.append(spoken if len(said) >= g711.FRAME else spoken * g711.FRAME // len(said))
+            if len(said) < g711.FRAME:
+                spoken = spoken * g711.FRAME // len(said)
+        sent.append(spoken)
         self._heard.append(level)
+        if not self._known:
+            self._trust(level, spoken, came=audio is not self._nothing)
         bound = self._noise
         if self._echo:
             bound = max(bound, self._echo * max(sent[self._window]))
@@ -221,6 +234,8 @@ class Ear:
             if self._kept:
                 self._release()
             self.give(audio)
+        elif not self._known and not self._kept and level <= self._still:
+            self.give(audio)
         else:
             self._kept.append(audio)
             while self._known and len(self._kept) > EARLY:
@@ -230,7 +245,8 @@ class Ear:
     def _listen(self, level: int) -> None:
         """Another level of what may be noise."""
         self._least = min(self._least, level)
-        self._noise = max(FAINT, OVER_NOISE * min(self._least, self._least_before))
+        least = min(self._least, self._least_before)
+        self._noise, self._still = max(FAINT, OVER_NOISE * least), max(STILL, OVER_STILL * least)
         if self._age > FLOOR:
             self._least_before, self._least, self._age = self._least, _NEVER, 0
 
@@ -255,6 +271,17 @@ class Ear:
             self.give(kept.popleft())
 
     # -- The verdict --
+
+    def _trust(self, level: int, spoken: int, *, came: bool) -> None:
+        """Still before the first verdict: whether only silence follows the bot's first loud syllables."""
+        if level > self._still:
+            self._syllables, self._proof = SYLLABLES, DELAYS
+        elif self._syllables:
+            self._syllables -= spoken > LOUD
+        elif came:
+            self._proof -= 1
+            if not self._proof:
+                self._known, self._echo = True, 0.0
 
     def _judge(self) -> None:
         """Whether what was heard in the last second was echo of what was sent."""

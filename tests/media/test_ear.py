@@ -207,6 +207,27 @@ class NoEcho(Room):
         self.assertEqual(len(self.heard), self.now)
         self.assertLess(self.told[0][0], 100)
 
+    def test_first_barge_in(self) -> None:
+        """One second into the greeting nothing of a caller with a receiver is late: it was silent on their side."""
+        for loud in (-5, -16):
+            for start in range(50, 90, 5):
+                self.room(db=None)
+                self.bot()
+                self.pass_(start)
+                self.says(softer(CALLER[: 35 * 160], loud))
+                for _ in range(40):
+                    self.pass_(1)
+                    self.assertEqual(len(self.heard), self.now, (loud, start))
+                self.assertEqual((self.passed(), self.told[0]), (1.0, (min(self.spoken) + 2, True)))
+
+    def test_silence_is_never_late(self) -> None:
+        """While nobody knows yet whether there is echo, the model hears the silence at its time."""
+        self.room(db=None)
+        self.bot()
+        for _ in range(40):
+            self.pass_(1)
+            self.assertEqual(len(self.heard), self.now)
+
     def test_gate_off(self) -> None:
         """Without the gate everything is given on at its time."""
         self.room()
