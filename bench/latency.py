@@ -9,9 +9,9 @@ utterance of the voice carries the time at which it was sent. Figures, in ms:
     the packet before it, which has waited for that one, as two make a message
     to the phone    voice's message sent → the first packet with its audio, as the phone's kernel got it
 
-By design audio goes on at the ticks of a 20-ms clock (0 to 20 ms), to the model one packet after it has come (20 ms):
-two packets in the wrong order are put right. `beyond the best` is what the machine adds. `--gate` leaves the echo gate
-on, as bots have it: the caller's audio is held back while the bot speaks.
+By design audio goes on at the ticks of a 20-ms clock: 0 to 20 ms, and to the model another 20 for calls whose packets
+come just before it or have once come too late. `--gate` leaves the echo gate on, as bots have it: the caller's audio may
+be held back while the bot speaks.
 """
 
 from __future__ import annotations

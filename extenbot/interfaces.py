@@ -122,10 +122,11 @@ class RtpPort(Protocol):
 
     def send(self, data: bytes, to: Address) -> None: ...
 
-    def poll(self) -> None:
+    def poll(self) -> float:
         """Hand the RTP that has arrived since the last time to the receiver; it waits here until asked for.
 
-        Audio goes on at the tick in any case: asking then costs no latency, and no wake-up for each packet.
+        Audio goes on at the tick in any case: asking then costs no latency, and no wake-up for each packet. The time
+        of this, by the clock of `RtpReceiver.received`.
         """
 
     def drain(self) -> None:

@@ -124,10 +124,11 @@ class MemoryPort:
     def arrive(self, data: bytes, source: Address) -> None:
         self._waiting.append((data, source, self._world.clock.seconds()))
 
-    def poll(self) -> None:
+    def poll(self) -> float:
         waiting, self._waiting = self._waiting, []
         for data, source, at in waiting:
             self._receiver.received(data, source, at)
+        return self._world.clock.seconds()
 
     def drain(self) -> None:
         self._waiting.clear()

@@ -1308,16 +1308,16 @@ LADDER = """
 0.01 <-- 180 Ringing
 0.01 <-- 200 OK
 0.01 --> ACK sip:eva@192.0.2.1:5060
-4.84 <-- REFER sip:pbx@192.0.2.10:5060
-4.84 --> 202 Accepted
-4.84 --> INVITE sip:eva@192.0.2.1:5060
-4.84 <-- 100 Trying
-4.84 <-- 200 OK
-4.85 --> ACK sip:eva@192.0.2.1:5060
-5.34 --> NOTIFY sip:eva@192.0.2.1:5060
-5.34 <-- 200 OK
-5.34 <-- BYE sip:pbx@192.0.2.10:5060
-5.35 --> 200 OK
+4.80 <-- REFER sip:pbx@192.0.2.10:5060
+4.80 --> 202 Accepted
+4.80 --> INVITE sip:eva@192.0.2.1:5060
+4.80 <-- 100 Trying
+4.80 <-- 200 OK
+4.81 --> ACK sip:eva@192.0.2.1:5060
+5.30 --> NOTIFY sip:eva@192.0.2.1:5060
+5.30 <-- 200 OK
+5.30 <-- BYE sip:pbx@192.0.2.10:5060
+5.31 --> 200 OK
 """
 EVENTS = """
 0.01 < session.created
@@ -1336,9 +1336,9 @@ EVENTS = """
 0.01 < response.output_item.done
 0.01 < conversation.item.done
 0.01 < response.done
-1.12 < input_audio_buffer.speech_started
-1.12 > conversation.item.truncate
-1.12 < conversation.item.truncated
+1.08 < input_audio_buffer.speech_started
+1.08 > conversation.item.truncate
+1.08 < conversation.item.truncated
 2.04 < input_audio_buffer.speech_stopped
 2.04 < input_audio_buffer.committed
 2.04 < conversation.item.added

@@ -1,11 +1,11 @@
 """The caller's audio on a 20-ms clock: order restored, gaps filled with silence, never far behind real time.
 
-What comes out feeds a model, not an ear, so no more than one packet is held back on purpose: one
-that is missing is waited for only until its own time has come. Then its place is silence, as is
-every turn in which nothing has arrived (a muted phone, silence suppression, RFC 3551 4.1);
-turn detection needs that silence. Lateness makes a backlog, which is worked off by leaving
-out quiet frames, and cut when it passes `BACKLOG`: in the long run as much is handed on as
-time has passed, whatever the phone's clock does.
+What comes out feeds a model, not an ear, so a packet is held back only where it has to be (`CLOSE`),
+and when one has once come too late for its turn; one that is missing is waited for only until its own
+time has come. Then its place is silence, as is every turn in which nothing has arrived (a muted phone,
+silence suppression, RFC 3551 4.1); turn detection needs that silence. Lateness makes a backlog, which
+is worked off by leaving out quiet frames, and cut when it passes `BACKLOG`: in the long run as much is
+handed on as time has passed, whatever the phone's clock does.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ COMFORTABLE = 40 * g711.PER_MS
 
 WATCH = 50
 
-SLACK = g711.FRAME
-"""Silence put before audio that begins or comes back after a pause, so that a tick of ours between two of
-their packets, or two packets in the wrong order, do not break a word."""
+CLOSE = 0.005
+"""Seconds before a turn. Where a stream that begins or comes back after a pause arrives closer to our turns than that,
+it waits for one: its next packet may come just after the turn that it was for, and break a word."""
 
 LATE_RUN = 10
 """Consecutive packets from the past that mean the sender has begun again."""
@@ -46,6 +46,7 @@ class JitterBuffer:
         self._sequence = 0  # expected next
         self._timestamp = 0  # expected next
         self._filled = 0  # silence handed on since the last real audio: what a gap has been given already
+        self._fresh: float | None = None  # when the audio arrived that begins here, while no turn has had any of it
         self._late_sequence = 0
         self._late_run = 0
         self._least = BACKLOG
@@ -62,16 +63,16 @@ class JitterBuffer:
         """Forget the stream and what waits of it."""
         self.reset()
         self._ready.clear()
-        self._backlog = 0
+        self._backlog, self._fresh = 0, None
 
-    def put(self, sequence: int, timestamp: int, audio: bytes) -> None:
-        """A packet has arrived; one without audio (an event, comfort noise) only holds its place in the order."""
+    def put(self, sequence: int, timestamp: int, audio: bytes, at: float = 0.0) -> None:
+        """A packet has arrived `at` (s); one without audio (an event, comfort noise) only holds its place in order."""
         if not self._started:
             self._begin(sequence, timestamp)
         distance = ahead(sequence, self._sequence)
         if distance == 0:
             self._late_run = 0
-            self._append(timestamp, audio)
+            self._append(timestamp, audio, at)
             while self._early and (packet := self._early.pop(self._sequence, None)) is not None:
                 self._append(*packet)
         elif 0 < distance < RESTART:
@@ -82,10 +83,10 @@ class JitterBuffer:
             self.late += 1
         else:
             self._begin(sequence, timestamp)
-            self._append(timestamp, audio)
+            self._append(timestamp, audio, at)
 
-    def take(self) -> bytes:
-        """The next 20 ms."""
+    def take(self, now: float = 0.0) -> bytes:
+        """The next 20 ms; `now` is the time of this turn, by the clock of `put`."""
         while self._backlog < g711.FRAME and self._early:
             self._cross()
         if self._backlog < self._least:
@@ -94,6 +95,10 @@ class JitterBuffer:
         if self._watch < 0:
             self._relax()
         ready = self._ready
+        if self._fresh is not None:
+            waited, self._fresh = now - self._fresh, None
+            if waited < CLOSE:
+                return self._silence * g711.FRAME
         if not ready:
             self._filled += g711.FRAME
             return self.nothing
@@ -121,14 +126,14 @@ class JitterBuffer:
         while (packet := self._early.pop(self._sequence, None)) is not None:
             self._append(*packet)
 
-    def _append(self, timestamp: int, audio: bytes) -> None:
+    def _append(self, timestamp: int, audio: bytes, at: float = 0.0) -> None:
         """The next packet in order. A gap before it is filled as far as the turns have not done so already."""
         self._sequence = (self._sequence + 1) & 0xFFFF
         if not audio:
             return
         gap = later(timestamp, self._timestamp) - self._filled
         if self._filled > BACKLOG and not self._backlog:
-            gap = SLACK  # a silence costs nothing here, and the next late packet will not be heard as a gap
+            gap, self._fresh = 0, at  # a silence costs nothing here
         if 0 < gap <= BACKLOG:  # more than that the clock would have noticed: their timestamps have jumped
             self._push(self._silence * gap)
         self._filled = 0

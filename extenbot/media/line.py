@@ -268,14 +268,14 @@ class Line:
         port = self._port
         if port is None:
             return
-        port.poll()
+        now = port.poll()
         recorder, playout = self.recorder, self.playout
         # First what the caller says: it may keep this very packet from being sent.
         self._due += self._ptime
         while self._due >= CALLER_MS:
             self._due -= CALLER_MS
             if self._live:
-                heard = self._jitter.take()
+                heard = self._jitter.take(now)
                 if recorder is not None:
                     recorder.heard(heard)
                 if self.inband:
@@ -383,7 +383,7 @@ class Line:
             return
         if audio:
             reception.time(timestamp, at)
-            self._jitter.put(sequence, timestamp, payload if law is None else payload.translate(law))
+            self._jitter.put(sequence, timestamp, payload if law is None else payload.translate(law), at)
             return
         self._jitter.put(sequence, timestamp, b"")
         if event:

@@ -74,20 +74,22 @@ class PortPair:
         except OSError:
             self._pool.unsent += 1
 
-    def poll(self) -> None:
+    def poll(self) -> float:
         """Hand over what has arrived, each packet with the time the kernel took it."""
+        now = time.time()
         receive, receiver = self._audio.recvmsg, self._receiver
         for _ in range(MOST):
             try:
                 data, ancillary, _flags, source = receive(2048, _ANCILLARY)
             except OSError:  # nothing more, or closed
-                return
+                break
             if ancillary:
                 seconds, nanoseconds = _STAMP.unpack(ancillary[0][2])
                 at = seconds + nanoseconds * 1e-9
             else:
                 at = time.time()
             receiver.received(data, source[:2] if self._wide else source, at)
+        return now
 
     def drain(self) -> None:
         """Drop what has arrived; the kernel keeps a few seconds at most."""

@@ -51,6 +51,46 @@ class Caller(SynchronousTestCase):
             frames += self.takes(1)
         self.assertEqual(self.numbers(frames), [None, *range(89)])
 
+    def test_at_once(self) -> None:
+        """A stream that arrives well before our turns is handed on with them, without waiting."""
+        frames = []
+        for number in range(20):
+            sequence, timestamp = 100 + number, number * 160
+            self.buffer.put(sequence, timestamp, loud(number), number * 0.02 + 0.012)
+            frames.append(self.buffer.take(number * 0.02 + 0.02))
+        self.assertEqual(self.numbers(frames), [*range(20)])
+
+    def test_close(self) -> None:
+        """One that arrives just before them is kept for a turn: its next packet may come just after."""
+        frames = []
+        for number in range(20):
+            arrives = number * 0.02 + 0.017 + (0.005 if number % 3 else 0)
+            if arrives > number * 0.02 + 0.02:  # after the turn that it was for
+                frames.append(self.buffer.take(number * 0.02 + 0.02))
+                self.buffer.put(100 + number, number * 160, loud(number), arrives)
+            else:
+                self.buffer.put(100 + number, number * 160, loud(number), arrives)
+                frames.append(self.buffer.take(number * 0.02 + 0.02))
+        self.assertEqual(self.numbers(frames), [None, *range(19)])
+
+    def test_late_once(self) -> None:
+        """After a packet that missed its turn one is kept from then on: late and reordered ones do no more harm."""
+        put = self.buffer.put
+        frames = []
+        for number in range(3):
+            put(100 + number, number * 160, loud(number), number * 0.02)
+            frames.append(self.buffer.take(number * 0.02 + 0.01))
+        frames.append(self.buffer.take(0.07))
+        put(103, 480, loud(3), 0.071)
+        put(104, 640, loud(4), 0.08)
+        frames.append(self.buffer.take(0.09))
+        put(106, 960, loud(6), 0.1)
+        frames.append(self.buffer.take(0.11))
+        put(105, 800, loud(5), 0.115)
+        put(107, 1120, loud(7), 0.12)
+        frames += [self.buffer.take(0.13), self.buffer.take(0.15), self.buffer.take(0.17)]
+        self.assertEqual(self.numbers(frames), [0, 1, 2, None, 3, 4, 5, 6, 7])
+
     def test_reordered(self) -> None:
         """Two packets that changed places are put right."""
         self.begin()

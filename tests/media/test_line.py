@@ -57,8 +57,9 @@ class Port:
     def drain(self) -> None:
         """Nothing has come."""
 
-    def poll(self) -> None:
+    def poll(self) -> float:
         """Nothing waits: packets are handed over at once."""
+        return 0.0
 
     def send_control(self, data: bytes, to: Address) -> None:
         self.control.append((data, (to[0], to[1])))

@@ -176,8 +176,9 @@ class Port:
     def drain(self) -> None:
         """Nothing has come."""
 
-    def poll(self) -> None:
+    def poll(self) -> float:
         """Nothing waits."""
+        return 0.0
 
     def close(self) -> None:
         """Nothing is open."""

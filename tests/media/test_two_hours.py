@@ -63,8 +63,9 @@ class Phone:
     def drain(self) -> None:
         """Nothing has come."""
 
-    def poll(self) -> None:
+    def poll(self) -> float:
         """Nothing waits: packets are handed over at once."""
+        return 0.0
 
     def close(self) -> None:
         """Nothing is open."""
