@@ -12,7 +12,8 @@ Whether there is echo is learned: the levels heard are compared with those sent,
 follows the bot's syllables (0.9), the caller's own words do not (hardly ever 0.7). Until the first verdict, after 1.3 s
 of the bot, the worst is expected, and the gate only keeps the audio: if it was no echo, all of it is given on. What is
 no louder than silence is given on at once even then; and where nothing but that follows the bot's first loud syllables,
-as with a receiver, there is no echo, and nothing is late any more when the caller speaks.
+as with a receiver, there is no echo, and nothing is late any more when the caller speaks. Sound that comes before that
+is soon told from echo if it is quite unlike what was sent.
 Verdicts come again while the bot speaks, so that lifting or laying down the receiver is noticed.
 """
 
@@ -63,6 +64,12 @@ Pauses into which echo drove the bot are evidence too.
 
 CLEAR, ALIKE = 0.8, 0.7
 """Pearson's r that is taken for echo where none was expected, and where it was."""
+
+UNLIKE, SOON = 0.7, 8
+"""Pearson's r that no echo is below, and how often that is looked at before the first verdict: turns with sound.
+
+The quickest echo verdict would be no good: after 0.3 s two voices are often alike by chance, but echo never unlike.
+"""
 
 LOUDEST = 1.19
 """What is 3 dB louder than what was sent is no echo."""
@@ -170,6 +177,7 @@ class Ear:
         self._doubts = self._skipped = 0
         self._suspect = False  # something loud was heard since the last verdict
         self._syllables, self._proof = SYLLABLES, DELAYS  # what is missing to know that there is none
+        self._sounds = 0  # turns with sound in them before the first verdict
 
     def heard(self, audio: bytes, said: bytes | None, waits: bool) -> None:
         """The caller's next 20 ms. On the hot path.
@@ -276,12 +284,22 @@ class Ear:
         """Still before the first verdict: whether only silence follows the bot's first loud syllables."""
         if level > self._still:
             self._syllables, self._proof = SYLLABLES, DELAYS
+            self._sounds += 1
+            if not self._sounds % SOON and self._unlike():
+                self._known, self._echo = True, 0.0
         elif self._syllables:
             self._syllables -= spoken > LOUD
         elif came:
             self._proof -= 1
             if not self._proof:
                 self._known, self._echo = True, 0.0
+
+    def _unlike(self) -> bool:
+        """Whether what was heard so far cannot be echo."""
+        heard = self._heard[-VERDICT:]
+        said = self._sent[-len(heard) :]
+        loud = sum(level > LOUD for level in said)
+        return loud >= SYLLABLES and likeness(heard, self._sent, range(DELAYS))[0] < UNLIKE
 
     def _judge(self) -> None:
         """Whether what was heard in the last second was echo of what was sent."""
