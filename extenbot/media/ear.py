@@ -89,7 +89,11 @@ LOUD, SYLLABLES = 4000, 6
 FLOOR = 75
 """Turns in which the softest one is looked for."""
 
+HOLE = 4
+"""Turns without a packet that are taken for a loss; more are a phone that sends nothing while it hears nothing."""
+
 _NEVER = 1 << 30
+_MISSING = -1
 
 
 @cache
@@ -100,6 +104,23 @@ def levels(law: str) -> bytes:
 
 def nobody(on: bool) -> None:
     """Nobody is told."""
+
+
+def mended(heard: list[int]) -> list[int]:
+    """The levels, those of lost packets as the ones around them: holes would make echo unlike what was sent."""
+    if _MISSING not in heard:
+        return heard
+    mended, before, hole = [], 0, 0
+    for level in heard:
+        if level == _MISSING:
+            hole += 1
+            continue
+        if hole:
+            mended += [(before + level) // 2 if hole <= HOLE else 0] * hole
+            hole = 0
+        mended.append(level)
+        before = level
+    return mended + [before if hole <= HOLE else 0] * hole
 
 
 def likeness(heard: list[int], sent: list[int], delays: range) -> tuple[float, int]:
@@ -202,9 +223,9 @@ class Ear:
             self.give(audio)
             return
         if audio is self._nothing:
-            level = 0
+            level, found = 0, _MISSING
         else:
-            level = sum(audio[::STEP].translate(self._levels))
+            level = found = sum(audio[::STEP].translate(self._levels))
             self._age += 1
             if level < self._least or self._age > FLOOR:
                 self._listen(level)
@@ -215,7 +236,7 @@ class Ear:
             if len(said) < g711.FRAME:
                 spoken = spoken * g711.FRAME // len(said)
         sent.append(spoken)
-        self._heard.append(level)
+        self._heard.append(found)
         if not self._known:
             self._trust(level, spoken, came=audio is not self._nothing)
         bound = self._noise
@@ -296,7 +317,7 @@ class Ear:
 
     def _unlike(self) -> bool:
         """Whether what was heard so far cannot be echo."""
-        heard = self._heard[-VERDICT:]
+        heard = mended(self._heard[-VERDICT:])
         said = self._sent[-len(heard) :]
         loud = sum(level > LOUD for level in said)
         return loud >= SYLLABLES and likeness(heard, self._sent, range(DELAYS))[0] < UNLIKE
@@ -305,7 +326,7 @@ class Ear:
         """Whether what was heard in the last second was echo of what was sent."""
         self._turns = 0
         del self._sent[: -VERDICT - DELAYS - AFTER], self._heard[:-VERDICT]
-        heard, sent = self._heard, self._sent
+        heard, sent = mended(self._heard), self._sent
         self._skipped += 1
         unlikely = self._known and not self._echo and not self._suspect
         spoken = len(heard) - sent[-len(heard) :].count(0)

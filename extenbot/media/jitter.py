@@ -38,7 +38,7 @@ class JitterBuffer:
         self._silence = g711.SILENCE[codec]
         self._quiet = g711.quiet(codec)
         self.nothing = self._silence * g711.FRAME
-        """This very object is what a turn gives in which nothing has arrived."""
+        """This very object is what a turn gives in which nothing has arrived, or for which it is lost."""
         self._ready: deque[bytes] = deque()
         self._backlog = 0  # bytes in _ready
         self._early: dict[int, tuple[int, bytes]] = {}  # beyond a hole: sequence → timestamp, audio
@@ -135,7 +135,11 @@ class JitterBuffer:
         if self._filled > BACKLOG and not self._backlog:
             gap, self._fresh = 0, at  # a silence costs nothing here
         if 0 < gap <= BACKLOG:  # more than that the clock would have noticed: their timestamps have jumped
-            self._push(self._silence * gap)
+            whole = gap // g711.FRAME
+            for _ in range(whole):
+                self._push(self.nothing)
+            if gap > whole * g711.FRAME:
+                self._push(self._silence * (gap - whole * g711.FRAME))
         self._filled = 0
         self._timestamp = (timestamp + len(audio)) & 0xFFFFFFFF
         self._push(audio)
