@@ -65,6 +65,7 @@ from extenbot.sip.session import Sessions
 from extenbot.sip.transaction import Transactions
 from extenbot.surroundings import Surroundings
 from extenbot.switch import Switch
+from tests.ai.world import check
 from tests.fakes import CountingTokens
 from tests.flat import FlatSession
 
@@ -156,6 +157,7 @@ class Link:
         self._world = world
         self._listener = listener
         self._over = False
+        self._checked: set[str] = set()
         self.session: ScriptSession | LiveSession | FlatSession
         if url.partition("?")[0].endswith("/live/sessions"):
             self.session = LiveSession(
@@ -172,7 +174,11 @@ class Link:
     def send(self, text: bytes) -> None:
         self._world.outside.call("link.send")
         if not self._over:
-            self._world.note_voice(">", text)
+            said = self._world.note_voice(">", text)
+            if isinstance(self.session, ScriptSession) and said.event["type"] not in self._checked:
+                check(said.event)  # of what comes fifty times a second once is enough
+                if said.event["type"] == "input_audio_buffer.append":
+                    self._checked.add(said.event["type"])
             self._later(self.session.received, text)
 
     def waiting(self) -> int:
@@ -421,8 +427,9 @@ class World:
 
     # -- What the voice and its client said
 
-    def note_voice(self, way: str, text: bytes) -> None:
+    def note_voice(self, way: str, text: bytes) -> Said:
         self.said.append(Said(self.clock.seconds(), way, json.loads(text)))
+        return self.said[-1]
 
     def voice(self, kind: str) -> list[Said]:
         """All messages of one type, either way."""
