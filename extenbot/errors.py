@@ -43,7 +43,8 @@ class Misuse(ExtenbotError):
 class BackendLost(ExtenbotError):
     """The voice session could not be opened or is gone; the text says why to the bot's owner.
 
-    `cause` is one word: wrong_key, no_credit, no_model, refused_settings, wrong_format, busy, late, expired, silent, lost.
+    `cause` is one word: wrong_key, no_credit, no_model, refused_settings, wrong_format, busy, late, expired, silent or
+    lost.
     Before the answer it earns the SIP refusal `code`: 480 where the owner must act, 503 where trying later helps.
     """
 
