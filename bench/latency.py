@@ -10,8 +10,8 @@ utterance of the voice carries the time at which it was sent. Figures, in ms:
     to the phone    voice's message sent → the first packet with its audio, as the phone's kernel got it
 
 By design audio goes on at the ticks of a 20-ms clock: 0 to 20 ms, and to the model another 20 for calls whose packets
-come just before it or have once come too late. `--gate` leaves the echo gate on, as bots have it: then the caller's
-audio may be held back while the bot speaks.
+come just before it or have once come too late. `--gate` leaves the echo gate on, as bots have it: who talks over
+the bot's very first words, as all these phones do, is held back until it is clear that this is no echo.
 """
 
 from __future__ import annotations
