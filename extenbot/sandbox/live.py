@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from extenbot.interfaces import Json, Tokens
+from extenbot.sandbox import session as inside
 from extenbot.sandbox.session import Mind, Session
 
 FRAME = 0.02
@@ -192,6 +193,9 @@ class LiveSession:
         self._inner = Session(
             self._clock, self._tokens, mind, self._say, self._inner_closed, model=session["model"], wall=self._wall
         )
+        if self._inner.life < inside.LIFE:  # a script wants it so
+            self.life = self._inner.life
+        self._inner.life = self.life + BILL  # it is ours that ends
         update: dict[str, Any] = {
             "type": "realtime",
             "audio": {
