@@ -339,6 +339,7 @@ class LiveConversation:
     def _join(self, session: LiveSession) -> None:
         """The audio goes there, and it will have a follower in time."""
         self._hearing.sent = 0
+        self._speech.begin_anew()
         life = session.expires_at - self._surroundings.now() if session.expires_at else 0.0
         if life > 0:
             self._timers.set("renew", max(life - min(EARLY, life / 5), 0.0), self._renew)
@@ -477,7 +478,7 @@ class LiveConversation:
             read(self, event)
 
     def _audio(self, event: Json) -> None:
-        if not self._speech.audio(events.audio(event)):
+        if not self._speech.audio(events.audio(event), number(event, "end_ms")):
             return
         self._moved_at = self._now()
         self._spoke()
@@ -504,10 +505,10 @@ class LiveConversation:
     def _drained_at_end(self) -> None:
         """An utterance is over, and perhaps has been heard already."""
         if self._utterances.empty:
-            self._drained()
+            self._greeting.end()
 
     def _bot_words(self, event: Json) -> None:
-        self._speech.words(events.text(event, "delta"))
+        self._speech.words(events.text(event, "delta"), number(event, "start_ms"))
 
     def _caller_words(self, event: Json) -> None:
         start, end = number(event, "start_ms"), number(event, "end_ms")

@@ -5,8 +5,8 @@ who must not be heard is silence, too. The bot's audio comes at the pace of spee
 included or not: what is audible opens an utterance, and `PAUSE` without a sound ends it. Its first `CUSHION` is
 gathered before it plays, against the network's jitter.
 
-Words come in pieces without an end. The bot's belong to the utterance that is going on; pieces of the caller's with
-less than `GAP` between them are one line.
+Words come in pieces without an end, a little before their sound or after it. The bot's belong to the utterance that is
+going on; pieces of the caller's with less than `GAP` between them are one line.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PAUSE = 0.6
 """Seconds of silence that end an utterance."""
 
 LATE = 1.0
-"""Seconds after an utterance in which words still belong to it."""
+"""Seconds after an utterance in which words still belong to it, where the service does not say their time."""
 
 GAP = 1000
 """Milliseconds between two pieces of the caller's words that make them two lines."""
@@ -96,17 +96,19 @@ class LiveSpeech:
         self._last: Utterance | None = None
         self._cushion: list[bytes] | None = None  # the first audio of an utterance, which does not play yet
         self._early = ""  # words whose audio is still to come
+        self._said_until = 0  # ms of the session, where it says them
 
     @property
     def going_on(self) -> bool:
         """Whether an utterance has begun and not ended."""
         return self._current is not None
 
-    def audio(self, audio: bytes) -> bool:
-        """A piece from the model, no longer than some tens of ms; whether there is a sound in it."""
+    def audio(self, audio: bytes, end: int) -> bool:
+        """A piece from the model, up to `end` ms and no longer than some tens of ms; whether there is a sound in it."""
         audible = bool(audio.translate(None, self._quiet))
         if audible:
             self.spoke_at = self._now()
+            self._said_until = end
         current = self._current
         if current is None:
             if not audible:
@@ -115,25 +117,35 @@ class LiveSpeech:
         if self._cushion is None:
             self._utterances.add(current, audio)
         else:
+            if not self._cushion:
+                self._timers.set("cushion", CUSHION / g711.RATE, self._let_out)
             self._cushion.append(audio)
             if sum(map(len, self._cushion)) >= CUSHION:
                 self._let_out()
         return audible
 
-    def words(self, words: str) -> None:
-        """A piece of what it says."""
+    def words(self, words: str, start: int) -> None:
+        """A piece of what it says, from `start` ms on."""
         here = self._current
-        if here is None and self._now() - self.spoke_at < LATE:
+        if here is None and self._is_late(start):
             here = self._last
         if here is None:
             self._early += words
         else:
             self._words.more(here.name, 0, words)
 
+    def _is_late(self, start: int) -> bool:
+        """Whether words belong to the utterance that is over, and not to one whose sound is still to come."""
+        return start <= self._said_until if self._said_until else self._now() - self.spoke_at < LATE
+
+    def begin_anew(self) -> None:
+        """Another session: its time begins at nought."""
+        self._said_until = 0
+
     def drained(self) -> None:
         """All that there was has left: in the middle of an utterance gather a little again."""
         if self._current is not None and self._cushion is None:
-            self._soften()
+            self._cushion = []
 
     def end(self) -> None:
         """The utterance is over."""
@@ -156,13 +168,9 @@ class LiveSpeech:
         early, self._early = self._early, ""
         if early:
             self._words.more(begun.name, 0, early)
-        self._soften()
+        self._cushion = []
         self._timers.set("pause", PAUSE, self._pause)
         return begun
-
-    def _soften(self) -> None:
-        self._cushion = []
-        self._timers.set("cushion", CUSHION / g711.RATE, self._let_out)
 
     def _let_out(self) -> None:
         gathered, self._cushion = self._cushion, None

@@ -177,9 +177,10 @@ class LiveWorld:
         assert self.sent() == []
         return self
 
-    def sound(self, ms: int, *, at: int = -1, what: bytes = TONE) -> None:
-        """Audio of the bot."""
-        self.server("session.output_audio.delta", at=at, delta=b64encode(what * 8 * ms).decode())
+    def sound(self, ms: int, *, at: int = -1, what: bytes = TONE, until: int = 0) -> None:
+        """Audio of the bot; `until` by the session's own time, if the service says it."""
+        times = {"start_ms": until - ms, "end_ms": until} if until else {}
+        self.server("session.output_audio.delta", at=at, delta=b64encode(what * 8 * ms).decode(), **times)
 
     def says(self, words: str, ms: int = 200, *, at: int = -1) -> None:
         """The bot says this."""

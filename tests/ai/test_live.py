@@ -363,6 +363,29 @@ class Audio(SynchronousTestCase):
         )
         self.assertEqual((world.voice.turns, len(world.log.of("speech.started"))), (2, 2))
 
+    def test_words_by_their_time(self) -> None:
+        """Where the service says when words were spoken they stand there, however quickly another utterance follows."""
+        world = LiveWorld().up()
+        for words, at in (("Nine to", 1000), ("Anything else?", 2000)):
+            world.server("session.output_transcript.delta", delta=words, start_ms=at + 20, end_ms=at + 200)
+            world.sound(200, until=at + 200)
+            world.wait(0.75)
+            if at == 1000:
+                world.server("session.output_transcript.delta", delta=" five.", start_ms=1150, end_ms=1200)
+        world.playout.play()
+        self.assertEqual([line.text for line in world.voice.transcript], ["Hello!", "Nine to five.", "Anything else?"])
+
+    def test_faltering(self) -> None:
+        """However late audio is in the middle of an utterance, it is gathered again before it goes on."""
+        world = LiveWorld().up()
+        world.sound(100)
+        world.playout.play()
+        world.clock.advance(0.25)
+        world.sound(40)
+        self.assertEqual(world.playout.received["live2"], 800)
+        world.sound(40)
+        self.assertEqual(world.playout.received["live2"], 1440)
+
     def test_latency(self) -> None:
         """From the caller's last word to the first audio of the answer, and to its first packet."""
         world = LiveWorld().up()
@@ -505,6 +528,18 @@ class Functions(SynchronousTestCase):
         world.wait(0.5)
         self.assertEqual(world.listener.told[-1], ("leaving", ToolCall("f1", "end_call", {})))
         self.assertEqual(world.sent(), [])
+
+    def test_leaving_at_once(self) -> None:
+        """A goodbye that is heard as it comes keeps the bot a good second from its last sound, no longer."""
+        world = LiveWorld().up()
+        world.calls("f1", "end_call")
+        world.done()
+        world.says("Goodbye!", 400)
+        world.playout.play()
+        world.wait(1)
+        self.assertNotIn("leaving", world.listener.names)
+        world.wait(0.5)
+        self.assertEqual(world.listener.names[-1], "leaving")
 
     def test_leaving_stuck(self) -> None:
         """A goodbye that does not get ahead is waited for 5 s."""
