@@ -371,7 +371,6 @@ class LiveConversation:
             self._timers.clear(name)
         self._log.happened("session.moved", number=len(self._sessions))
         self._speech.end()
-        self._caller.close()
         if old is not None:
             old.close()
         self._join(follower)
@@ -476,6 +475,9 @@ class LiveConversation:
         read = readers.get(event["type"])
         if read is not None and session is self._session:
             read(self, event)
+        elif event["type"] == "session.input_transcript.delta":  # the last words to the session before
+            start, end = number(event, "start_ms"), number(event, "end_ms")
+            self._caller.more(session, events.text(event, "delta"), start, end, end)
 
     def _audio(self, event: Json) -> None:
         if not self._speech.audio(events.audio(event), number(event, "end_ms")):
@@ -513,7 +515,7 @@ class LiveConversation:
     def _caller_words(self, event: Json) -> None:
         start, end = number(event, "start_ms"), number(event, "end_ms")
         sent = self._hearing.sent // g711.PER_MS
-        self._caller.more(events.text(event, "delta"), start, end, sent)
+        self._caller.more(self._session, events.text(event, "delta"), start, end, sent)
         self._last = self._now()
         ago = sent - end
         self._wait = self._last - (ago / 1000 if 0 <= ago < 5000 else 0.0)

@@ -195,12 +195,14 @@ class CallerWords:
         self._words = words
         self._log = log
         self._line = ""
+        self._session: object = None  # whose ms
         self._end = 0
 
-    def more(self, words: str, start: int, end: int, sent: int) -> None:
+    def more(self, session: object, words: str, start: int, end: int, sent: int) -> None:
         """A further piece; `sent` ms have been sent by now: words come late, and belong where they were spoken."""
-        if not self._line or start - self._end > GAP:
+        if session is not self._session or not self._line or start - self._end > GAP:
             self.lines += 1
+            self._session = session
             self._line = f"caller{self.lines}"
             late = max(sent - start, 0) / 1000
             self._words.began(self._line, "caller", max(self._log.elapsed() - late, 0.0))
