@@ -11,9 +11,7 @@ not be interrupted hears silence while it speaks.
 Functions are called by a second model behind the first (`delegation`), which gets our functions and is given their
 results. The first one is told by `commentary` what to say, by `instructions` and `thinking` what to know.
 
-Sessions last two hours at most. Some minutes before its end one gets a *follower*, begun with what has been said so
-far; the audio goes there when nobody speaks, and the caller hears nothing of it. After a loss that may pass the same
-is done as quickly as it can be.
+Sessions last two hours at most: `livesessions` knows where the audio goes.
 """
 
 from __future__ import annotations
@@ -28,8 +26,9 @@ from extenbot.ai.events import number, section, word
 from extenbot.ai.greeting import Greeting
 from extenbot.ai.liveaudio import CallerWords, LiveHearing, LiveSpeech
 from extenbot.ai.livefunctions import LiveFunctions
-from extenbot.ai.livelink import LiveSession, Stage
-from extenbot.ai.livestart import MODEL, address, headers, pieces, settings
+from extenbot.ai.livelink import LiveSession
+from extenbot.ai.livesessions import LiveSessions
+from extenbot.ai.livestart import MODEL, address, pieces, settings
 from extenbot.ai.timers import Timers
 from extenbot.ai.transcript import Transcript
 from extenbot.ai.utterances import Utterance, Utterances
@@ -42,24 +41,6 @@ CONGESTED = 200_000
 
 AHEAD = 3200
 """Bytes (400 ms) of the greeting that are gathered while the phone still rings."""
-
-BETWEEN = 0.5
-"""Seconds between two looks whether nobody speaks."""
-
-EARLY = 300.0
-"""Seconds before the end of a session that its follower is opened; a fifth of its life where that is less."""
-
-SWAP_BY = 15.0
-"""Seconds before the end of a session that the audio moves over, whoever speaks."""
-
-AGAIN = 30.0
-"""Seconds until a follower that could not be had is tried again."""
-
-TRIES = (0.0, 0.5, 1.0, 2.0)
-"""Seconds before each try for another session after a loss."""
-
-LONGEST_GAP = 10.0
-"""Seconds in which another session must be open: a caller who hears nothing for longer hangs up."""
 
 _GREET = "Greet the caller in one short sentence, then wait."
 _GO_ON = "Say what you have to say now."
@@ -103,14 +84,7 @@ class LiveConversation:
         self._log = log
         self._timers = Timers(clock)
         self._phase = _Phase.OPENING
-        # Sessions
-        self._url = ""
-        self._sessions: list[LiveSession] = []
-        self._session: LiveSession | None = None  # where the audio goes
-        self._follower: LiveSession | None = None  # where it will go
-        self._told: tuple[Line, ...] = ()  # what the follower was begun with
-        self._tries = 0
-        self._mending = False
+        self._sessions = LiveSessions(order, surroundings, self)
         self._owed: list[tuple[str, str]] = []  # what the next session is to be told
         # Audio and words
         law = LAWS[order.format]
@@ -133,12 +107,11 @@ class LiveConversation:
 
     def open(self, url: str) -> None:
         """Dial the first session."""
-        self._url = url
-        self._session = self._dialled()
+        self._sessions.open(url)
 
     def refuse(self, why: BackendLost) -> None:
         """There is nothing to dial; the listener hears so in a moment."""
-        self._timers.set("refuse", 0, self._lose, why)
+        self._timers.set("refuse", 0, self.lost, why)
 
     # -- Voice: the greeting
 
@@ -150,7 +123,7 @@ class LiveConversation:
                 self._feed()
 
     def _feed(self) -> None:
-        if self._session is not None and self._utterances.received < AHEAD:
+        if self._sessions.current is not None and self._utterances.received < AHEAD:
             self._hearing.nothing()
             self._timers.set("feed", 0.04, self._feed)
 
@@ -179,7 +152,7 @@ class LiveConversation:
     # -- Voice: the caller
 
     def _heard(self, audio: bytes) -> bool:
-        session = self._session
+        session = self._sessions.current
         return session is not None and session.append(audio, CONGESTED)
 
     def _muted(self) -> bool:
@@ -215,11 +188,12 @@ class LiveConversation:
         self._expect(words)
 
     def _append(self, kind: str, words: str, delegation: str | None = None) -> None:
-        if self._session is None:
+        session = self._sessions.current
+        if session is None:
             self._owed.append((kind, words))
             return
         for piece in pieces(words):
-            self._session.send(f"session.{kind}.append", {"content": piece, "delegation_id": delegation})
+            session.send(f"session.{kind}.append", {"content": piece, "delegation_id": delegation})
 
     # -- What is due of the model
 
@@ -234,13 +208,13 @@ class LiveConversation:
         """Has anything come of what is due?"""
         timeout = self._order.bot.manner.response_timeout
         left = self._moved_at + timeout - self._now()
-        if not self._due or self._session is None:
+        if not self._due or self._sessions.current is None:
             return
         if left > 0.001:
             self._timers.set("overdue", left, self._look)
         elif self._late:
             words = f"The model was silent for {timeout:g} seconds, and again when it was asked once more."
-            self._lose(BackendLost("silent", words))
+            self.lost(BackendLost("silent", words))
         else:
             self._late = True
             self._log.happened("response.late", seconds=timeout)
@@ -249,7 +223,8 @@ class LiveConversation:
 
     def _spoke(self) -> None:
         """The model works."""
-        self._due, self._late, self._tries = "", False, 0
+        self._due, self._late = "", False
+        self._sessions.spoke()
 
     # -- Voice: the rest
 
@@ -265,11 +240,7 @@ class LiveConversation:
         self._phase = _Phase.FINISHING
         self._stop()
         self._utterances.cut()
-        for session in (self._follower, self._session):
-            if session is not None:
-                session.close()
-        if self._session is None or self._session.stage is Stage.GONE:
-            self._finished()
+        self._sessions.finish()
 
     @property
     def transcript(self) -> tuple[Line, ...]:
@@ -279,16 +250,13 @@ class LiveConversation:
     @property
     def usage(self) -> Json:
         """Seconds of the sessions, and the tokens of the model behind them."""
-        return {"seconds": round(self._seconds(), 1), **self._functions.tokens}
+        return {"seconds": round(self._sessions.seconds, 1), **self._functions.tokens}
 
     @property
     def cost(self) -> float:
         """By the minute, and by the token for the model behind."""
         minute = self._surroundings.prices.minute(self._order.bot.model or MODEL) or 0.0
-        return minute * self._seconds() / 60 + self._functions.cost
-
-    def _seconds(self) -> float:
-        return sum(session.seconds for session in self._sessions)
+        return minute * self._sessions.seconds / 60 + self._functions.cost
 
     @property
     def turns(self) -> int:
@@ -298,7 +266,9 @@ class LiveConversation:
     @property
     def idle_since(self) -> float | None:
         """Since when nobody speaks and nothing is due."""
-        busy = self._phase is not _Phase.TALKING or self._session is None or self._due or self._functions.running
+        busy = (
+            self._phase is not _Phase.TALKING or self._sessions.current is None or self._due or self._functions.running
+        )
         return None if busy or self._loud else self._quiet_since()
 
     def _quiet_since(self) -> float | None:
@@ -309,75 +279,45 @@ class LiveConversation:
 
     # -- Sessions
 
-    def _dialled(self, said: tuple[Line, ...] = ()) -> LiveSession:
-        around, token = self._surroundings, self._order.bot.token
-        wanted = settings(self._order, said)
-        session = LiveSession(self, around.clock, self._log, wanted, token, around.open_timeout)
-        self._sessions.append(session)
-        session.open(around.connect, self._url, headers(self._order, self._url))
-        return session
+    @property
+    def may_move(self) -> bool:
+        """Whether nobody speaks and nothing is due."""
+        return self.idle_since is not None or self._phase is not _Phase.TALKING
 
-    def started(self, session: LiveSession) -> None:
-        """A session is open: the first one, or one that follows."""
-        again = {"number": len(self._sessions)} if len(self._sessions) > 1 else {}
-        self._log.happened("session.opened", ms=session.opening_ms, **again)
-        if self._phase is _Phase.OPENING:
-            self._phase = _Phase.READY
-            self._utterances.begin()
-            self._utterances.on_began, self._utterances.on_drained = self._began, self._drained
-            self._speech.on_end = self._drained_at_end
-            self._greeting.want = self._want_greeting
-            self._greeting.tell = lambda words: self._append("instructions", words)
-            self._join(session)
-            self._functions.go_to(session)
-            self._listener.opened()
-        elif self._session is None:
-            self._move()
-        else:
-            self._follow()
-
-    def _join(self, session: LiveSession) -> None:
-        """The audio goes there, and it will have a follower in time."""
-        self._hearing.sent = 0
-        self._speech.begin_anew()
-        life = session.expires_at - self._surroundings.now() if session.expires_at else 0.0
-        if life > 0:
-            self._timers.set("renew", max(life - min(EARLY, life / 5), 0.0), self._renew)
-            self._timers.set("swap", max(life - SWAP_BY, 0.0), self._move)
-
-    def _renew(self) -> None:
-        if self._follower is None:
-            self._told = self._said()
-            self._follower = self._dialled(self._told)
-
-    def _said(self) -> tuple[Line, ...]:
+    def said(self) -> tuple[Line, ...]:
+        """All of the conversation so far."""
         lines = (*self._utterances.lines(whole=True), *self._functions.past())
         return tuple(sorted(lines, key=lambda line: line.at))
 
-    def _follow(self) -> None:
-        """The follower is open: the audio goes there as soon as nobody speaks."""
-        if self.idle_since is None and self._phase is _Phase.TALKING:
-            self._timers.set("quiet", BETWEEN, self._follow)
-        else:
-            self._move()
+    def opened(self, session: LiveSession) -> None:
+        """The first session is open: the call may be answered."""
+        self._phase = _Phase.READY
+        self._utterances.begin()
+        self._utterances.on_began, self._utterances.on_drained = self._began, self._drained
+        self._speech.on_end = self._drained_at_end
+        self._greeting.want = self._want_greeting
+        self._greeting.tell = lambda words: self._append("instructions", words)
+        self._functions.go_to(session)
+        self._listener.opened()
 
-    def _move(self) -> None:
-        """The audio goes to the follower, if there is one."""
-        follower, old = self._follower, self._session
-        if follower is None or follower.stage is not Stage.OPEN:
-            return
-        self._session, self._follower = follower, None
-        for name in ("quiet", "gap"):
-            self._timers.clear(name)
-        self._log.happened("session.moved", number=len(self._sessions))
+    def interrupted(self) -> bool:
+        """A call that is not answered yet is better taken by somebody else."""
+        return self._phase is _Phase.TALKING
+
+    def left(self) -> None:
+        """What the session was saying is over."""
         self._speech.end()
-        if old is not None:
-            old.close()
-        self._join(follower)
-        self._tell_meanwhile()
-        self._functions.go_to(follower)
-        if self._mending:
-            self._mending = False
+        self._functions.pause()
+
+    def moved(self, session: LiveSession, told: tuple[Line, ...], *, mending: bool) -> None:
+        """The audio goes to this session now, which may have been begun some time ago."""
+        self._hearing.sent = 0
+        self._speech.begin_anew()
+        new = [f"{line.speaker}: {line.text}" for line in self.said() if line not in told]
+        if new:
+            self._append("thinking", "\n".join((_MEANWHILE, *new)))
+        self._functions.go_to(session)
+        if mending:
             self._say(_RESUMED)
         elif self._due:
             self._say(self._due)
@@ -385,76 +325,24 @@ class LiveConversation:
         for kind, words in owed:
             self._append(kind, words)
 
-    def _tell_meanwhile(self) -> None:
-        """The follower was begun some time ago, perhaps."""
-        new = [f"{line.speaker}: {line.text}" for line in self._said() if line not in self._told]
-        if new:
-            self._append("thinking", "\n".join((_MEANWHILE, *new)))
-
-    def ended(self, session: LiveSession, why: BackendLost | None, again: bool) -> None:
-        """A session is over."""
-        if self._phase is _Phase.FINISHING:
-            if session is self._session:
-                self._finished()
-        elif why is None or self._phase is _Phase.CLOSED:
-            return
-        elif session is self._session:
-            self._lost(why, again)
-        elif session is self._follower:
-            self._follower = None
-            if self._session is None:
-                self._try(why, again)
-            else:  # the one that runs is still good for a while
-                self._timers.set("renew", AGAIN, self._renew)
-
-    def _lost(self, why: BackendLost, again: bool) -> None:
-        if self._phase is not _Phase.TALKING:
-            self._lose(why)
-            return
-        self._session = None
-        self._speech.end()
-        self._functions.pause()
-        self._log.happened("session.interrupted", cause=why.cause, words=str(why))
-        self._mending = True
-        for name in ("renew", "swap", "quiet"):
-            self._timers.clear(name)
-        self._timers.set("gap", LONGEST_GAP, self._give_up)
-        if self._follower is None:
-            self._try(why, again)
-        else:
-            self._move()
-
-    def _try(self, why: BackendLost, again: bool) -> None:
-        """Try for another session, a few times until one has spoken."""
-        if again and self._tries < len(TRIES):
-            self._tries += 1
-            self._timers.set("mend", TRIES[self._tries - 1], self._renew)
-        else:
-            self._lose(why)
-
-    def _give_up(self) -> None:
-        self._lose(BackendLost("lost", f"No voice session could be had within {LONGEST_GAP:g} s."))
-
-    def _lose(self, why: BackendLost) -> None:
-        """What waits to be played is left to the call."""
+    def lost(self, why: BackendLost) -> None:
+        """There is no voice any more. What waits to be played is left to the call."""
         if self._phase in (_Phase.FINISHING, _Phase.CLOSED):
             return
         self._phase = _Phase.CLOSED
         self._stop()
-        for session in (self._follower, self._session):
-            if session is not None:
-                session.close()
+        self._sessions.stop()
         self._log.happened("session.lost", cause=why.cause, words=str(why))
         self._listener.lost(why)
 
-    def _finished(self) -> None:
-        if self._phase is _Phase.FINISHING:
-            self._phase = _Phase.CLOSED
-            malformed = sum(session.unread for session in self._sessions)
-            dropped = self._hearing.dropped // g711.PER_MS
-            count = len(self._sessions)
-            self._log.happened("session.finished", sessions=count, malformed=malformed, dropped_ms=dropped)
-            self._listener.finished()
+    def closed(self) -> None:
+        """All is said."""
+        self._phase = _Phase.CLOSED
+        malformed = sum(session.unread for session in self._sessions.all)
+        dropped = self._hearing.dropped // g711.PER_MS
+        count = len(self._sessions.all)
+        self._log.happened("session.finished", sessions=count, malformed=malformed, dropped_ms=dropped)
+        self._listener.finished()
 
     def _stop(self) -> None:
         self._timers.clear_all()
@@ -473,7 +361,7 @@ class LiveConversation:
         """One event of a session that is open, or closes."""
         readers = self._LAST if self._phase is _Phase.FINISHING else self._READERS
         read = readers.get(event["type"])
-        if read is not None and session is self._session:
+        if read is not None and session is self._sessions.current:
             read(self, event)
         elif event["type"] == "session.input_transcript.delta":  # the last words to the session before
             start, end = number(event, "start_ms"), number(event, "end_ms")
@@ -515,7 +403,7 @@ class LiveConversation:
     def _caller_words(self, event: Json) -> None:
         start, end = number(event, "start_ms"), number(event, "end_ms")
         sent = self._hearing.sent // g711.PER_MS
-        self._caller.more(self._session, events.text(event, "delta"), start, end, sent)
+        self._caller.more(self._sessions.current, events.text(event, "delta"), start, end, sent)
         self._last = self._now()
         ago = sent - end
         self._wait = self._last - (ago / 1000 if 0 <= ago < 5000 else 0.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.ai.live import TRIES
+from extenbot.ai.livesessions import TRIES
 from tests.ai.liveworld import LiveWorld
 
 
