@@ -22,6 +22,9 @@ from extenbot.sandbox.session import Mind, Session
 FRAME = 0.02
 """Seconds of audio in one delta."""
 
+MOST_LATE = 0.2
+"""Seconds of speech that are made up for at most, when we were busy."""
+
 LIFE = 7200.0
 BILL = 10.0
 """Seconds between two words on what has been used."""
@@ -83,6 +86,7 @@ class LiveSession:
         self._heard = self._spoken = 0  # ms on either side
         self._queue: deque[bytes] = deque()  # frames of the bot that wait for their time
         self._half = b""
+        self._due = 0.0  # when the next one leaves
         self._words: deque[tuple[int, str]] = deque()  # of the bot: frames before they are due, and what is said then
         self._work = ""  # the delegation under way
         self._update: dict[str, Any] = {}  # the settings of the session inside
@@ -264,6 +268,7 @@ class LiveSession:
         for item in self._config.get("input") or ():
             self._tell({"type": "conversation.item.create", "item": item})
         self._emit("session.started", session=self._shown(), client_event_id=self._start_id or None)
+        self._due = self._started_at + FRAME
         self._set("pace", FRAME, self._pace)
         self._set("bill", BILL, self._bill)
         self._set("life", self.life, self._expire)
@@ -286,8 +291,10 @@ class LiveSession:
             self._half = b""
 
     def _pace(self) -> None:
-        """20 ms of speech, or of nothing."""
-        self._set("pace", FRAME, self._pace)
+        """20 ms of speech, or of nothing. A late one is made up for, so that all of it keeps the pace."""
+        now = self._clock.seconds()
+        self._due = max(self._due + FRAME, now - MOST_LATE)
+        self._set("pace", max(self._due - now, 0.0), self._pace)
         while self._words and not self._words[0][0]:
             words = self._words.popleft()[1]
             self._emit("session.output_transcript.delta", delta=words, start_ms=self._spoken, end_ms=self._spoken + 20)

@@ -137,6 +137,17 @@ class Speech(Case):
         words = [event for event in joined.factory.events if event["type"] == "session.output_transcript.delta"]
         self.assertEqual("".join(event["delta"] for event in words), "Good morning!")
 
+    def test_busy(self) -> None:
+        """A server that is late now and then does not speak slower for it."""
+        joined = self.start("speed 20\non greet: tone 440 for 3 s")
+        joined.send(type="session.commentary.append", content="Greet.")
+        joined.clock.pump([0.0225] * 100)
+        joined.pump()
+        self.assertApproximates(len(self.audio(joined)), 2.25 * 8000, 480)
+        joined.clock.pump([0.0225] * 40)
+        joined.pump()
+        self.assertEqual(self.audio(joined), render(Sound(hz=440, seconds=3), PCMU))
+
     def test_interrupted(self) -> None:
         """It falls silent by itself when the caller speaks, and answers what was said."""
         joined = self.start(
