@@ -6,6 +6,7 @@ import shutil
 import wave
 from array import array
 from pathlib import Path
+from random import randrange
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
@@ -57,13 +58,15 @@ class Human(SynchronousTestCase):
         self, script: str, *parts: tuple[float, float], bot: tuple[str, ...] = ("--model", "sandbox-human")
     ) -> tuple[Baresip, Service, list[Caught]]:
         """A call to its end; the phone, the service and all RTP."""
-        service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=scripts(new_folder(self) / "voices", human=script))
+        ports = f"{(low := randrange(10000, 19900, 20))}-{low + 19}"  # of this service alone, whatever else runs here
+        voices = scripts(new_folder(self) / "voices", human=script)
+        service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=voices, EXTENBOT_RTP_PORTS=ports)
         user, password = service.bot(*bot)
         account = f"<sip:{user}@127.0.0.1:{service.sip};transport=udp>;auth_user={user};auth_pass={password};regint=60"
         phone = Baresip(self, account, source(new_folder(self), *parts))
         phone.process.wait_for("registered successfully")
         phone.do("sndcode")
-        wire = Wire(self, "10000-20000")
+        wire = Wire(self, ports)
         phone.do("dial", f"sip:openai@127.0.0.1:{service.sip}")
         phone.wait_for("CALL_CLOSED", 40)
         return phone, service, wire.stop()
