@@ -98,7 +98,7 @@ class Line:
         self._keys = dtmf.Keys()
         self._said: bytes | None = None  # what was sent in the turn before, None for silence
         self._tones: dtmf.Tones | None = None
-        self._sounded = "", 0.0  # the last key that was heard, and when
+        self._sounded = "", 0.0  # the last key that was heard, and until when
         self._port: RtpPort | None = None
         self._leave: Callable[[], None] | None = None
         self._srtp: srtp.Srtp | None = None  # of this call, in use or not
@@ -403,8 +403,9 @@ class Line:
         if self._tones is None:
             self._tones = dtmf.Tones(self._voice)
         audio, key = self._tones.put(audio)
+        if self._tones.pressed:
+            self._sounded = self._tones.pressed, self._clock.seconds()
         if key:
-            self._sounded = key, self._clock.seconds()
             self._digit(key)
         return audio
 

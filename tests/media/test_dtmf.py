@@ -160,6 +160,25 @@ class Sounding(SynchronousTestCase):
                         samples = [sample + more for sample, more in zip(samples, hiss, strict=False)]
                     self.assertEqual(self.read(samples), key, (key, level, twist, off, column_off))
 
+    def test_levels(self) -> None:
+        """50 ms of a key and 50 ms between two at -6 to -30 dBm0, either tone up to 6 dB below the other."""
+        for law in SILENT:
+            for level in (-6, -18, -30):
+                for twist in (0, 6, -6):
+                    samples = [0] * 61
+                    for key in PAD:
+                        # A sine of full scale has 3.17 dBm0 (ITU-T G.711).
+                        samples += sound(key, 50, level - 3.17 - max(0, twist), twist) + [0] * 400
+                    self.assertEqual(self.read(samples, law), PAD, (law, level, twist))
+
+    def test_noisy_line(self) -> None:
+        """Noise 15 dB below the tones hides none of them."""
+        hiss = noise(4, 3, -25)
+        samples: list[int] = []
+        for at, key in enumerate(PAD):
+            samples += sound(key, 60, -10, 0, 0.01 - at % 3 * 0.01) + [0] * 560
+        self.assertEqual(self.read([a + b for a, b in zip(samples, hiss, strict=False)]), PAD)
+
     def test_held(self) -> None:
         """A key held for seconds counts once, also when packets of it are lost."""
         samples = sound("7", 3000)
@@ -183,7 +202,7 @@ class Sounding(SynchronousTestCase):
     def test_talk_off(self) -> None:
         """In minutes of speech no key is heard, and hardly anything of it is lost."""
         lost = frames = 0
-        for seed in range(12):
+        for seed in range(14):
             samples = voice(100 + seed, 10, 90 + 20 * seed, -16)
             self.assertEqual(self.read(list(samples)), "", seed)
             given = b"".join(self.out)[160:]
@@ -192,7 +211,7 @@ class Sounding(SynchronousTestCase):
                 if loudness("PCMU", spoken[at : at + 160]) > 0.01:
                     frames += 1
                     lost += given[at : at + 160] != spoken[at : at + 160]
-        self.assertLess(lost / frames, 0.005)
+        self.assertLess(lost / frames, 0.001)
 
     def test_over_speech(self) -> None:
         """A key pressed while somebody speaks softly is heard."""
@@ -260,6 +279,19 @@ class OnTheLine(test_line.Call):
                 self.plays([0] * 6400)
                 self.assertFalse(self.line.inband)
             self.assertEqual(self.keys, ["1", "1"], event_first)
+
+    def test_signalled_at_its_end(self) -> None:
+        """A key held for a second that is heard, and signalled when it is let go, is one; the next is another."""
+        self.line.inband = True
+        began = self.phone.timestamp
+        self.plays(sound("8", 1000))
+        self.phone.timestamp, now = began, self.phone.timestamp
+        self.phone.say(event("8", 8000, end=True), 101)
+        self.phone.timestamp = now
+        self.assertEqual(self.keys, ["8"])
+        self.plays([0] * 800)
+        self.phone.say(event("8", 800, end=True), 101)
+        self.assertEqual(self.keys, ["8", "8"])
 
     def test_events_in_one_packet(self) -> None:
         """Two keys in one packet are two keys."""
