@@ -19,6 +19,12 @@ PAD = "123A456B789C*0#D"
 LONGEST = 0xFFFF
 """Longest duration that one event can carry; a key held longer goes on as a new segment (RFC 4733 2.5.1.3)."""
 
+STEP = 50 * g711.PER_MS
+"""Some gateways (Sonus) count the timestamp on within a key; no key comes so soon after the one before has begun."""
+
+MOST = 8
+"""Keys in one packet: what is longer is something else."""
+
 OVERTAKEN = 2 * g711.RATE
 """Samples by which a packet can be late."""
 
@@ -78,7 +84,7 @@ class Keys:
         if -OVERTAKEN < passed < 0:
             return False  # a repetition; further back the stream has begun again
         self._timestamp, self._event = timestamp, event
-        if known is None or passed or event != before:
+        if known is None or passed > STEP or passed < 0 or event != before:
             self._ended = ended
             return not (held and event == before and passed == LONGEST)
         self._ended = self._ended or ended

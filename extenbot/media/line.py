@@ -443,7 +443,9 @@ class Line:
 
     def _is_event(self, kind: int, payload: bytes) -> bool:
         """Behind direct media a phone keeps its own dynamic type for events, whatever our SDP said."""
-        return kind == self._event_type or (kind >= 96 and self._event_type is not None and dtmf.is_event(payload))
+        if kind == self._event_type:
+            return len(payload) <= 4 * dtmf.MOST
+        return kind >= 96 and self._event_type is not None and dtmf.is_event(payload)
 
     def _begin(self, ssrc: int, sequence: int) -> rtcp.Reception:
         """Another stream."""

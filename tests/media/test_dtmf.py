@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.media import sdp
 from extenbot.media.dtmf import COLUMNS, KEYS, PAD, ROWS, Keys, Tones, is_event
 from tests.media import test_line
 from tests.media.test_line import AGREED, PBX, Phone
@@ -82,6 +83,16 @@ class Pressed(SynchronousTestCase):
     def test_same_timestamp(self) -> None:
         """Another key with the timestamp of the one before is another key."""
         self.assertEqual(self.read([*pressed("1", 0), *pressed("2", 0)]), "12")
+
+    def test_counting_on(self) -> None:
+        """A gateway that counts the timestamp on within a key presses it once, and again when it is pressed again."""
+        packets = [(160 * n, event("3", 160 * n + 160, end=n > 4)) for n in range(8)]
+        again = [(2400 + timestamp, payload) for timestamp, payload in packets]
+        self.assertEqual(self.read([*packets, *again]), "33")
+
+    def test_lost_end_and_pressed_again(self) -> None:
+        """A key whose ends are lost may follow itself as soon as anybody can press it, 40 ms after 40 ms."""
+        self.assertEqual(self.read([(0, event("6", 160)), (640, event("6", 160)), (1280, event("6", 160))]), "666")
 
     def test_begun_again(self) -> None:
         """A stream that begins again with an earlier timestamp is understood, from the first key on."""
@@ -297,3 +308,41 @@ class OnTheLine(test_line.Call):
         """Two keys in one packet are two keys."""
         self.phone.say(event("1", 800, end=True) + event("2", 800, end=True), 101)
         self.assertEqual(self.keys, ["1", "2"])
+
+    def test_other_type(self) -> None:
+        """A re-INVITE in the middle of a key gives keys another payload type: each of them counts once."""
+        began = self.phone.timestamp
+        self.phone.say(event("4", 160), 101)
+        self.line.move(replace(AGREED, event_type=96))
+        for kind, end in ((101, False), (96, True), (101, True)):
+            self.phone.timestamp = began
+            self.phone.say(event("4", 800, end=end), kind)
+        self.phone.timestamp = began + 2400
+        self.phone.say(event("5", 160), 96)
+        self.phone.timestamp = began + 4800
+        self.phone.say(event("6", 160), 101)  # sent before the phone had our answer
+        self.assertEqual(self.keys, ["4", "5", "6"])
+
+    def test_other_clock(self) -> None:
+        """Keys at 48 kHz alone were not agreed on: no key, no fault, and the words around them are heard whole."""
+        them = sdp.read_offer(
+            b"v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 0 99\r\na=rtpmap:99 telephone-event/48000\r\n"
+        )
+        self.line.move(sdp.agree(them))
+        for n in range(20):
+            if n in (8, 9, 10):
+                words = self.phone.timestamp
+                self.phone.timestamp = 6 * words
+                self.phone.say(event("4", 960 * n), 99)
+                self.phone.timestamp = words
+            self.phone.say()
+            self.clock.advance(0.020)
+        self.clock.advance(0.060)
+        self.assertEqual((self.keys, self.line.statistics.packets_ignored), ([], 3))
+        self.assertEqual(self.heard.count(test_line.LOUD), 20)
+
+    def test_no_events(self) -> None:
+        """What is too long for keys, or cut short, presses none at the keys' own payload type."""
+        self.phone.say(bytes(160), 101)
+        self.phone.say(b"\x01\x0a", 101)
+        self.assertEqual((self.keys, self.line.statistics.packets_ignored), ([], 1))

@@ -260,6 +260,29 @@ class Encrypted(SynchronousTestCase):
         self.assertEqual(self.line.statistics.packets_ignored, 7)
         self.assertEqual({to for _, to in self.port.sent}, {PBX})
 
+    def test_keys_of_the_phone(self) -> None:
+        """Keys come encrypted as words do: once each, whole, repeated or lost in part; a replay presses nothing."""
+        self.turns(2)
+        sent = []
+        for key, first, last in ((5, 0, 6), (5, 4, 6), (11, 0, 1)):
+            start = self.index * 160
+            for n in range(first, last):
+                payload = bytes([key, 0x8A if n > 2 else 0x0A]) + (160 * min(n + 1, 4)).to_bytes(2)
+                packet = rtp.Packet(101, False, self.index & 0xFFFF, start & 0xFFFFFFFF, 7, payload)
+                self.index += 1
+                sent.append(self.phone.protect(rtp.write(packet)))
+                self.line.received(sent[-1], PBX, self.clock.seconds())
+                self.clock.advance(0.02)
+            self.turns(5)
+        self.assertEqual(self.digits, ["5", "5", "#"])
+        for data in sent:
+            self.line.received(data, PBX, self.clock.seconds())
+        plain = rtp.write(
+            rtp.Packet(101, False, self.index & 0xFFFF, self.index * 160 & 0xFFFFFFFF, 7, b"\x01\x0a\0\xa0")
+        )
+        self.line.received(plain, PBX, self.clock.seconds())
+        self.assertEqual((self.digits, self.line.statistics.packets_ignored), (["5", "5", "#"], len(sent) + 1))
+
     def test_key_is_enough(self) -> None:
         """Who has the key is followed wherever it sends from."""
         self.turns(2, STRANGER)
