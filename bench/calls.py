@@ -1,9 +1,10 @@
 """N calls through the whole path against the scripted voice in its own process.
 
-    python bench/calls.py [--calls 100] [--seconds 20] [--rate 20] [--codec PCMU] [--json FILE]
+    python bench/calls.py [--calls 100] [--seconds 20] [--rate 20] [--codec PCMU] [--no-gate] [--json FILE]
 
 Three processes on loopback: the service, the scripted voice, and this one with the phones. The bot speaks
-all the time and every phone sends, so each call costs what a busy call costs. Figures:
+all the time and every phone sends, so each call costs what a busy call costs; `--no-gate` leaves out the
+echo gate, which bots have unless they are told not to. Figures:
 
     cpu       CPU seconds of the service (user and system) for one second of one call, while all calls are up
     gaps      between packets of one call as the phone's kernel got them, ms
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=20.0, help="calls started a second")
     parser.add_argument("--codec", choices=["PCMU", "PCMA"], default="PCMU")
+    parser.add_argument("--no-gate", action="store_true", help="without the echo gate")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     parser.add_argument("--profile", action="store_true", help="profile the service (its CPU figures then mean little)")
     options = parser.parse_args()
@@ -83,6 +85,8 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     ) as started:
         kind, silence = (0, b"\xff" * 160) if options.codec == "PCMU" else (8, b"\xd5" * 160)
         bot = started.bot
+        if options.no_gate:
+            started.command("bot", "edit", "bench", "--echo-gate", "no")
         load = Load(
             ("127.0.0.1", started.sip), bot["username"], bot["password"], options.calls, options.seconds, options.rate,
             payload=silence, kind=kind,

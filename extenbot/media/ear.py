@@ -339,12 +339,15 @@ class Ear:
             enough = ALIKE
             alike, delay = likeness(heard, sent, range(max(0, near - 2), min(DELAYS, near + 3)))
         if alike < enough:
+            enough = CLEAR
             alike, delay = likeness(heard, sent, range(DELAYS))
         share = strength(heard, sent, delay) if alike >= enough else _NEVER
         if share <= LOUDEST:
             # The first time it may have been chance: two people who began to speak at once.
             self._known, self._doubts = True, 0 if expected else DOUBTS
-            self._echo, self._delay = OVER_ECHO * share, delay
+            echo = OVER_ECHO * share
+            # Less clear, it has the caller's own words in it, and they would have to be louder than themselves.
+            self._echo, self._delay = min(echo, self._echo) if expected and alike < CLEAR else echo, delay
             self._window = slice(-delay - AFTER - 1, BEFORE - delay if delay > BEFORE else None)
         elif not self._known or self._doubts >= DOUBTS:
             self._known, self._echo, self._delay = True, 0.0, 0

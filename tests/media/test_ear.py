@@ -6,7 +6,10 @@ from dataclasses import replace
 from math import sin
 from random import Random
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from extenbot.media import g711
+from extenbot.media.ear import AFTER, ALIKE, CLEAR, DELAYS, VERDICT, Ear, likeness
 from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
 from tests.media import test_line
@@ -213,6 +216,30 @@ class Echo(Room):
         self.phone.ssrc, self.factor = 77, 0.0
         self.pass_(100)
         self.assertEqual(self.line._ear._echo, 0.0)
+
+
+class Verdicts(SynchronousTestCase):
+    def judged(self, own: int) -> tuple[float, float]:
+        """r, and the echo that is then expected: 0.3 was known, it has become 0.6, and the caller says `own` more."""
+        chance = Random(3)
+        ear = Ear("PCMU", b"", list[bytes]().append)
+        ear._sent = [chance.randrange(6000) for _ in range(VERDICT + DELAYS + AFTER)]
+        ear._heard = [level * 6 // 10 + chance.randrange(1 + own) for level in ear._sent[-VERDICT - 5 : -5]]
+        ear._known, ear._echo, ear._delay = True, 0.3, 5
+        ear._judge()
+        return likeness(ear._heard, ear._sent, range(5, 6))[0], ear._echo
+
+    def test_louder(self) -> None:
+        """Clear echo that is louder than before raises what is expected of it."""
+        alike, echo = self.judged(500)
+        self.assertGreater(alike, 0.9)
+        self.assertGreater(echo, 0.6)
+
+    def test_words_in_time_with_the_bot(self) -> None:
+        """The caller's own words in it do not: they would have to be louder than themselves for the next second."""
+        alike, echo = self.judged(3400)
+        self.assertTrue(ALIKE < alike < CLEAR, alike)
+        self.assertEqual(echo, 0.3)
 
 
 class NoEcho(Room):
