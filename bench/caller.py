@@ -107,6 +107,10 @@ class Load:
 
     # -- Out --
 
+    def said(self, phone: Phone) -> bytes:
+        """What this phone's next packet carries."""
+        return self.payload
+
     def _do(self, when: float, number: int, what: int) -> None:
         phone = self.phones[number]
         if phone.over:
@@ -118,9 +122,9 @@ class Load:
             assert phone.target is not None
             sequence = phone.sequence
             phone.sequence = sequence + 1
-            packet = _RTP.pack(128, self.kind, sequence & 0xFFFF, sequence * 160 & 0xFFFFFFFF, number) + self.payload
+            packet = _RTP.pack(128, self.kind, sequence & 0xFFFF, sequence * 160 & 0xFFFFFFFF, number)
             try:
-                phone.audio.sendto(packet, phone.target)
+                phone.audio.sendto(packet + self.said(phone), phone.target)
             except OSError:
                 phone.lost += 1
             heapq.heappush(self.due, (when + FRAME, number, 1))

@@ -1,6 +1,6 @@
 """What extenbot adds to the way of audio, in each direction, while N calls are up.
 
-    python bench/latency.py [--calls 100] [--seconds 20] [--gate] [--json FILE]
+    python bench/latency.py [--calls 100] [--seconds 20] [--early] [--json FILE]
 
 Three processes on loopback: the service, a voice, and this one with the phones. Every packet of the phones and every
 utterance of the voice carries the time at which it was sent. Figures, in ms:
@@ -10,8 +10,9 @@ utterance of the voice carries the time at which it was sent. Figures, in ms:
     to the phone    voice's message sent → the first packet with its audio, as the phone's kernel got it
 
 By design audio goes on at the ticks of a 20-ms clock: 0 to 20 ms, and to the model another 20 for calls whose packets
-come just before it or have once come too late. `--gate` leaves the echo gate on, as bots have it: who talks over
-the bot's very first words, as all these phones do, is held back until it is clear that this is no echo.
+come just before it or have once come too late. Bots are as they are by default, with the echo gate. The phones are
+silent until the greeting is over, as callers are; with `--early` they are loud from the first packet on, and the gate
+holds them back until it is clear that they are no echo of the bot's first words.
 """
 
 from __future__ import annotations
@@ -31,21 +32,22 @@ from bench.calls import percentile
 from bench.marks import marked, times
 from bench.running import running
 
+SILENT = 100
+"""Packets of 20 ms before a caller speaks."""
+
 
 class Marked(Load):
     """Phones whose packets tell when they were sent, and that read when what they hear was."""
 
-    def __init__(self, *given: Any, **more: Any) -> None:
+    def __init__(self, *given: Any, silent: int, **more: Any) -> None:
+        """`silent`: so many packets of each phone are silence."""
         super().__init__(*given, **more)
+        self.silent = silent
         self.took: list[float] = []
 
-    @property
-    def payload(self) -> bytes:
-        return marked(160)
-
-    @payload.setter
-    def payload(self, _value: bytes) -> None:
-        """Each packet has its own."""
+    def said(self, phone: Phone) -> bytes:
+        """Each packet has its own time."""
+        return marked(160) if phone.sequence >= self.silent else self.payload
 
     def _heard(self, phone: Phone) -> None:
         while True:
@@ -66,11 +68,12 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     most, file = str(options.calls + 10), folder / "took.json"
     voice = [sys.executable, str(Path(__file__).parent / "marking_voice.py"), str(file)]
     with running(folder, voice, EXTENBOT_LIMITS_CALLS=most, EXTENBOT_LIMITS_CALLS_PER_BOT=most) as started:
-        if not options.gate:
-            started.command("bot", "edit", "bench", "--echo-gate", "no")
         started.command("bot", "edit", "bench", "--silence", "0")
         bot = started.bot
-        load = Marked(("127.0.0.1", started.sip), bot["username"], bot["password"], options.calls, options.seconds, 20)
+        load = Marked(
+            ("127.0.0.1", started.sip), bot["username"], bot["password"], options.calls, options.seconds, 20,
+            silent=0 if options.early else SILENT,
+        )  # fmt: skip
         phones = load.run(options.seconds + options.calls / 20 + 30)
         faults = started.faults
     model = json.loads(file.read_text())
@@ -99,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--gate", action="store_true", help="with the echo gate")
+    parser.add_argument("--early", action="store_true", help="phones that are loud over the bot's first words")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -25,7 +25,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench.marks import marked, times
 
 EVERY = 1.0
-"""Seconds between two utterances, each of 100 ms."""
+"""Seconds between two utterances."""
+
+GREETING, UTTERANCE = 400, 100
+"""Their length, ms."""
 
 
 class Voice:
@@ -53,7 +56,7 @@ class Voice:
                 if event["type"] == "session.update":
                     await self._say(link, "session.updated", session=event["session"])
                 elif event["type"] == "response.create" and speaking is None:
-                    await self._utter(link, f"g{number}", event["response"].get("metadata"))
+                    await self._utter(link, f"g{number}", GREETING, event["response"].get("metadata"))
                     speaking = asyncio.create_task(self._speak(link, number))
         finally:
             if speaking is not None:
@@ -62,13 +65,13 @@ class Voice:
     async def _speak(self, link: ServerConnection, number: int) -> None:
         await asyncio.sleep(EVERY + number * 0.0137 % EVERY)
         for turn in count():
-            await self._utter(link, f"{number}u{turn}")
+            await self._utter(link, f"{number}u{turn}", UTTERANCE)
             await asyncio.sleep(EVERY)
 
-    async def _utter(self, link: ServerConnection, name: str, metadata: Any = None) -> None:
+    async def _utter(self, link: ServerConnection, name: str, length: int, metadata: Any = None) -> None:
         await self._say(link, "response.created", response={"id": name, "status": "in_progress", "metadata": metadata})
         where = {"response_id": name, "item_id": f"i{name}", "output_index": 0, "content_index": 0}
-        await self._say(link, "response.output_audio.delta", **where, delta=b64encode(marked(800)).decode())
+        await self._say(link, "response.output_audio.delta", **where, delta=b64encode(marked(8 * length)).decode())
         await self._say(link, "response.output_audio.done", **where)
         done = {"id": name, "status": "completed", "metadata": metadata, "output": [{"type": "message"}]}
         await self._say(link, "response.done", response=done)
