@@ -227,14 +227,46 @@ class ToolCall(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A webhook that a bot may call (product words: name, URL, bearer token, description, input schema)."""
+    """Something that a bot may have done elsewhere: by a webhook, or by an app of dify.
+
+    Product words: name, URL, bearer token, description, input schema (`template`). What else there is to it stands in
+    the table of `abilities`.
+    """
 
     id: str
     name: str
-    url: str
+    url: str  # of the webhook; of dify the base of its API, such as https://api.dify.ai/v1
     token: str = field(default="", repr=False)
     description: str = ""  # one Realtime function tool, as JSON text
     template: str = ""  # the body to post, JSON with placeholders; empty: the default body
+    kind: str = "webhook"  # or "dify_workflow", "dify_chat"
+    method: str = "POST"
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # besides our own; they may hold secrets
+    secret: str = field(default="", repr=False)  # requests are signed with it (HMAC-SHA256); empty: they are not
+    timeout: float = 10.0  # seconds
+    retries: int = 0  # after a failure that may pass, of methods that may be repeated
+    result: str = ""  # JMESPath: which part of a JSON reply the model is told; empty: all of it
+    waiting: str = ""  # what the bot says while it runs
+    failure: str = ""  # what the bot says when it has failed
+    speak: bool = True  # whether the model speaks when the result is there
+    streaming: bool = False  # of a dify workflow: ask for its reply in pieces
+
+
+@dataclass(frozen=True, slots=True)
+class McpServer:
+    """An MCP server whose tools a bot may use (product words: server URL, API key, label, approval, allowed tools)."""
+
+    id: str
+    label: str  # shown in logs and to the bot: letters, digits, _ and -
+    url: str
+    key: str = field(default="", repr=False)  # sent as a bearer token
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    approval: bool = False  # the bot asks the caller before each use
+    allowed: tuple[str, ...] = ()  # names of tools; empty: all
+    by: str = "extenbot"  # who calls it; or "provider": the voice service itself
+    transport: str = ""  # "http" (streamable) or "sse"; empty: whichever it speaks
+    timeout: float = 20.0  # seconds that one use may take
+    wait: float = 1.0  # seconds that a call is answered later for it, at most
 
 
 class Destination(NamedTuple):
@@ -309,6 +341,12 @@ class Bot:
     transfer_mode: str = "blind"  # or "attended": whom callers are sent to is called first
     enabled: bool = True
     functions: tuple[Function, ...] = ()
+    servers: tuple[McpServer, ...] = ()
+    # Who is told of calls; both are posted to, with the token as bearer and signed with the secret where these are set
+    before_url: str = ""  # before the answer: may give variables, refuse, or choose another bot
+    after_url: str = ""  # after the call: its record
+    hook_token: str = field(default="", repr=False)
+    hook_secret: str = field(default="", repr=False)
     # Of a registrant only:
     auth_id: str = ""  # the digest username; empty: the username
     outbound_proxy: str = ""  # host or host:port that everything is sent to; empty: the domain itself
@@ -335,7 +373,7 @@ class VoiceOrder:
     dialled: str = ""
     welcome: str = ""  # what is said first; empty: a short greeting of the model's own
     greeting: bytes = b""  # `welcome` as G.711 in `format`, to be played instead of asking the model for it
-    tools: tuple[Json, ...] = ()  # Realtime function tools: {"type": "function", "name": …}
+    tools: tuple[Json, ...] = ()  # Realtime tools: {"type": "function", "name": …} and {"type": "mcp", …}
     terminal: frozenset[str] = frozenset()  # names of tools that end or leave the conversation
 
 
@@ -497,13 +535,36 @@ class IVoiceBackend(Interface):
         """Start to open a session; `opened` or `lost` follows, never before this returns."""
 
 
+class Exchange(NamedTuple):
+    """One request to a server of the owner's and what came of it, for the owner to read. Never with secrets."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
+    status: int = 0  # 0: there was no reply
+    reply_headers: tuple[tuple[str, str], ...] = ()
+    reply: str = ""
+    seconds: float = 0.0
+    trouble: str = ""  # why it failed, as a sentence
+
+
+def unnoted(_exchange: Exchange) -> None:
+    """Nobody reads of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """Who asks for a function, for its body template."""
+    """Who asks for a function, and in what call."""
 
     bot_id: str
     call_id: str
     caller: str
+    caller_name: str = ""
+    dialled: str = ""
+    key: str = ""  # of this one use of a function: the same when it is tried again (Idempotency-Key)
+    kept: dict[str, str] = field(default_factory=dict)  # what functions remember until the call ends, by function id
+    noted: Callable[[Exchange], None] = unnoted
 
 
 class ITool(Interface):
@@ -515,7 +576,71 @@ class ITool(Interface):
         """Whether this kind runs `function`."""
 
     async def run(function: Function, arguments: Json, context: ToolContext) -> str:
-        """What the model shall hear; `ToolFailed` with a sentence when it did not work."""
+        """What the model shall hear; `ToolFailed` with a sentence when it did not work.
+
+        It takes `function.timeout` at most, or is cancelled.
+        """
+
+
+class Reply(NamedTuple):
+    """An HTTP reply, whole."""
+
+    status: int
+    kind: str  # the content type
+    body: bytes
+
+
+class Outside(Protocol):
+    """Sends HTTP requests to servers of the owners', and to no address that is none of theirs."""
+
+    async def fetch(
+        self,
+        bot_id: str,
+        method: str,
+        url: str,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        token: str = "",
+        secret: str = "",
+        key: str = "",
+        body: bytes = b"",
+        timeout: float = 10.0,  # noqa: ASYNC109  Twisted's, not asyncio's
+        retries: int = 0,
+        noted: Callable[[Exchange], None] = unnoted,
+    ) -> Reply:
+        """One request of a bot with its redirects and retries, bounded in time, size and number; `ToolFailed`.
+
+        `token` is sent as bearer, `secret` signs, `key` becomes Idempotency-Key; any status is a good reply.
+        """
+
+
+class McpServers(Protocol):
+    """The MCP servers that we speak with ourselves, each by one warm session."""
+
+    def tools(self, server: McpServer) -> tuple[Json, ...]:
+        """Its allowed tools as far as they are known, each {"name", "description", "parameters"}; empty: none (yet).
+
+        Asking opens the session.
+        """
+
+    def ready(self, server: McpServer) -> Deferred[None]:
+        """Fires when its tools are known, or it has failed, or `server.wait` seconds have passed."""
+
+    def watch(self, server: McpServer, changed: Callable[[], None]) -> Callable[[], None]:
+        """From now on `changed` is told when `tools` has changed. What is returned ends that."""
+
+    async def call(
+        self, server: McpServer, name: str, arguments: Json, noted: Callable[[Exchange], None] = unnoted
+    ) -> str:
+        """Use a tool, within `server.timeout`; what the model shall hear, or `ToolFailed`."""
+
+
+class Screening(NamedTuple):
+    """What the webhook before a call has said."""
+
+    variables: Json = {}  # noqa: RUF012 — for instruction and welcome; a Mapping
+    refusal: str = ""  # why the call is not taken; empty: it is
+    bot: str = ""  # id, username or name of another bot of the same account that shall take it
 
 
 # -- Registrations at PBXs ------------------------------------------------------------
