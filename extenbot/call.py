@@ -24,12 +24,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from extenbot import failure
+from extenbot import failure, prompt
 from extenbot.ai import built_in
 from extenbot.audio import Audio
 from extenbot.consultation import Dial
@@ -40,15 +43,18 @@ from extenbot.interfaces import (
     Bot,
     CallRecord,
     Destination,
+    Json,
     LiveCall,
     Recording,
+    Screening,
     ToolCall,
     ToolContext,
     VoiceOrder,
 )
-from extenbot.journal import Caller, Journal, caller_of
+from extenbot.journal import Caller, Journal, caller_of, headers_of
 from extenbot.keypad import Keypad
 from extenbot.manner import greeting_of
+from extenbot.media.line import Statistics
 from extenbot.media.recording import Recorder
 from extenbot.sip.answering import Answering
 from extenbot.sip.bodies import offered
@@ -63,6 +69,8 @@ from extenbot.watch import Watch
 
 GREETING_PATIENCE = 1.5
 """Seconds that a phone rings on for the greeting after the voice is open; later the caller hears silence instead."""
+
+NOBODY_ASKED = Screening()
 
 #: the session's words for how a call ended, for people
 ENDED = {"caller": "caller hung up", "no-ack": "the answer was never acknowledged", "lost": "the PBX lost the call"}
@@ -103,6 +111,9 @@ class Call:
         self._audio = Audio(around.clock, around.tokens, around.ports, around.pacer, self.journal, int(self.id[:8], 16))
         self._part: Callable[[], None] = _nothing  # takes leave of the other side
         self._call_id = self._domain = ""
+        self._registration = ""
+        self._headers: dict[str, str] = {}
+        self._answers: Json = {}  # of the owner's webhook, for the prompt
         self._inputs = inputs = _build(self)
         self._transfers = Transferring(around.clock, dial, self._audio, self.journal, self._gone, inputs.returned)
 
@@ -119,15 +130,16 @@ class Call:
             state=self.state,
             started=self.started,
             answered=self.answered_at,
-            cost=self._voice.cost,
+            cost=0.0 if self.state == "new" else self._voice.cost,
         )
 
-    def take(self, request: Request, session: Answering, peer: str, registration: str = "") -> None:
-        """Begin with an INVITE from `peer`; `registration` is the address at its PBX that a registrant was called at.
+    def meet(self, request: Request, session: Answering, peer: str, registration: str = "") -> None:
+        """An INVITE from `peer`; `registration` is the address at its PBX that a registrant was called at.
 
-        `Refused` (415, 488, 503) and `Malformed` for what cannot begin.
+        Nothing is open yet; `take` or `turned_away` comes next. `Refused` (415, 488) and `Malformed` for what cannot begin.
         """
         self.person = caller_of(request)
+        self._headers = headers_of(request)
         self.caller = self.person.number
         self.dialled = (request.to if registration else request).uri.user or ""  # a registrant's Contact is no name
         self.peer = peer
@@ -135,14 +147,55 @@ class Call:
         self._call_id = session.call_id
         self._domain = request.from_.uri.host
         self._part = session.bye
+        self._answering = session
         self._audio.begin(offered(request), session)
         came = {"registration": registration} if registration else {}
         self.journal.happened("invited", caller=self.caller, dialled=self.dialled, peer=peer, **came)
+
+    def screen(self) -> Deferred[Screening] | None:
+        """Ask the bot's owner about the call, and wait for MCP servers that are not ready, a second or so.
+
+        None when there is nobody to ask and nothing to wait for.
+        """
+        around, bot = self._around, self.bot
+        asked = around.screen(bot, self.variables)
+        cold = [server for server in bot.servers if server.wait and not around.servers.tools(server)]
+        if asked is None and not cold:
+            return None
+        waits = [around.servers.ready(server) for server in cold]
+        return gatherResults([asked or succeed(Screening()), *waits], consumeErrors=True).addCallback(_first)
+
+    def take(self, found: Screening = NOBODY_ASKED) -> None:
+        """Begin. `Refused` (503) when that cannot be; then nothing is open."""
+        self._answers = found.variables
+        if found != NOBODY_ASKED:
+            self.journal.happened("screened", bot=self.bot.name, variables=sorted(found.variables))
         with self._opening():
-            self._answering = session
-            session.listener = self
-            session.ring()
+            self._answering.listener = self
+            self._answering.ring()
         self._inputs.came()
+
+    def turned_away(self, reason: str) -> None:
+        """It never begins: all that remains is a record."""
+        self.reason = reason
+        self._ended = self._around.now()
+        self.journal.happened("ended", reason=reason)
+        self._around.records.save(self._record(NO_MEDIA))
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the bot's instruction and welcome message may name (`prompt`)."""
+        now = datetime.fromtimestamp(self._around.now(), tz=UTC).astimezone()
+        return {
+            "caller": self.person.number,
+            "caller_name": self.person.name,
+            "called": self.dialled,
+            "time": f"{now:%A}, {now.day} {now:%B %Y}, {now:%H:%M}",
+            "headers": prompt.Headers.of(self._headers),
+            "bot": self.bot.name,
+            "call": self.id,
+            **self._answers,
+        }
 
     def place(self, target: Uri, peer: str, told: Callable[[str], None]) -> None:
         """Begin by calling `target` at `peer`, once the voice is ready; `told` gets the news."""
@@ -159,7 +212,13 @@ class Call:
     @contextmanager
     def _opening(self) -> Iterator[None]:
         """Take a port pair and open the voice; both are given back when this or the body fails."""
-        self._toolbox = Toolbox(self.bot, self._around.run_tool)
+        variables = self.variables
+        self.bot = replace(
+            self.bot,
+            instruction=prompt.filled(self.bot.instruction, variables),
+            welcome=prompt.filled(self.bot.welcome, variables),
+        )
+        self._toolbox = Toolbox(self.bot, self._around, self.journal, self.id)
         order = self._order()
         with ExitStack() as undo:
             undo.callback(self._inputs.failed)
@@ -172,6 +231,8 @@ class Call:
                 code, headers = failure.refusal(self.bot, error, self._domain)
                 raise Refused(code, str(error), headers) from error
             undo.callback(self._voice.finish)
+            undo.callback(self._toolbox.stop)
+            self._toolbox.watch(self._voice)
             self._keypad = Keypad(self._around.clock, self._voice, self._line, self.journal, self._listening)
             self._line.heard = self._voice.heard
             self._line.on_loud = self._voice.loud
@@ -207,6 +268,9 @@ class Call:
 
     def asked(self, tool: ToolCall) -> None:
         self._inputs.asked(tool)
+
+    def approval(self, tool: ToolCall) -> None:
+        self._inputs.approval(tool)
 
     def leaving(self, tool: ToolCall) -> None:
         self.journal.happened("leaving", tool=tool.name)
@@ -360,7 +424,12 @@ class Call:
         return True
 
     def _ask(self, tool: ToolCall) -> None:
-        self._toolbox.ask(tool, self._voice, self._keypad, ToolContext(self.bot.id, self.id, self.person.number))
+        person = self.person
+        context = ToolContext(self.bot.id, self.id, person.number, person.name, self.dialled)
+        self._toolbox.ask(tool, self._voice, self._keypad, context)
+
+    def _consent(self, tool: ToolCall) -> None:
+        self._toolbox.approve(tool, self._voice)
 
     def _transfer(self, tool: ToolCall) -> None:
         self._leaving = tool
@@ -455,7 +524,7 @@ class Call:
         if self._watch is not None:
             self._watch.count()  # transcripts that came last have been paid for, too
         try:
-            self._around.records.save(self._record())
+            self._around.records.save(self._record(self._line.statistics))
         finally:
             self._over(self)
             self.told(f"ended: {self.reason}")
@@ -467,8 +536,8 @@ class Call:
             seconds=round(self._ended - self.started, 1),
         )
 
-    def _record(self) -> CallRecord:
-        statistics = self._line.statistics
+    def _record(self, statistics: Statistics) -> CallRecord:
+        begun = self.state != "new"
         return CallRecord(
             id=self.id,
             bot_id=self.bot.id,
@@ -487,9 +556,9 @@ class Call:
             packets_received=statistics.packets_received,
             packets_lost=statistics.packets_lost,
             jitter_ms=statistics.jitter_ms,
-            transcript=self._voice.transcript,
-            usage=self._voice.usage,
-            cost=self._voice.cost,
+            transcript=self._voice.transcript if begun else (),
+            usage=self._voice.usage if begun else {},
+            cost=self._voice.cost if begun else 0.0,
             trouble=self.trouble,
             recorded=self._recording is not None,
             events=tuple(self.journal.events),
@@ -548,12 +617,14 @@ class Call:
         ("opening",       Inputs.failed,     "over",         _fail),
         ("readying",      Inputs.prepared,   "answering",    _answer),
         ("readying",      Inputs.asked,      "readying",     _ask),
+        ("readying",      Inputs.approval,   "readying",     _consent),
         ("readying",      Inputs.lost,       "closing",      _refuse),
         ("readying",      Inputs.ended,      "closing",      _leave),
         ("readying",      Inputs.hang_up,    "closing",      _decline),
         ("readying",      Inputs.failed,     "over",         _fail),
         ("answering",     Inputs.acked,      "talking",      _greet),
         ("answering",     Inputs.asked,      "answering",    _ask),
+        ("answering",     Inputs.approval,   "answering",    _consent),
         ("answering",     Inputs.transfer,   "answering",    _reject),
         ("answering",     Inputs.lost,       "failing",      _apologise),
         ("answering",     Inputs.ended,      "closing",      _leave),
@@ -561,6 +632,7 @@ class Call:
         ("answering",     Inputs.failed,     "over",         _fail),
         ("talking",       Inputs.acked,      "talking",      _take_answer),
         ("talking",       Inputs.asked,      "talking",      _ask),
+        ("talking",       Inputs.approval,   "talking",      _consent),
         ("talking",       Inputs.transfer,   "transferring", _transfer),
         ("talking",       Inputs.lost,       "failing",      _apologise),
         ("talking",       Inputs.ended,      "closing",      _leave),
@@ -569,6 +641,7 @@ class Call:
         ("transferring",  Inputs.acked,      "transferring", _take_answer),
         ("transferring",  Inputs.returned,   "talking",      _return),
         ("transferring",  Inputs.asked,      "transferring", _ask),
+        ("transferring",  Inputs.approval,   "transferring", _consent),
         ("transferring",  Inputs.transfer,   "transferring", _reject),
         ("transferring",  Inputs.lost,       "transferring", _transfer_on),
         ("transferring",  Inputs.ended,      "closing",      _leave),
@@ -584,6 +657,12 @@ class Call:
         ("closing",       Inputs.lost,       "over",         _write),
         ("closing",       Inputs.failed,     "over",         _fail),
     )  # fmt: skip
+
+
+def _first(found: list[Any]) -> Screening:
+    """What the owner has said; the MCP servers say nothing."""
+    screening: Screening = found[0]
+    return screening
 
 
 def _nothing(*_: object) -> None:

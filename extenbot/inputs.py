@@ -44,6 +44,9 @@ class Inputs(Protocol):
     def asked(self, tool: ToolCall) -> None:
         """The model wants a function run."""
 
+    def approval(self, tool: ToolCall) -> None:
+        """The voice service wants to use a tool of its own, if the caller agrees."""
+
     def transfer(self, tool: ToolCall) -> None:
         """The model has announced a transfer, and the caller has heard it."""
 

@@ -401,6 +401,18 @@ class Voice(Protocol):
         With `speak` it answers, as soon as nobody else speaks.
         """
 
+    def say(self, text: str) -> None:
+        """Have the caller hear this sentence now, as near to the word as the model obeys; empty: that it takes a moment.
+
+        It is left out when somebody speaks, or anything else is about to be said.
+        """
+
+    def offer(self, tools: tuple[Json, ...]) -> None:
+        """The tools from now on, in place of those of the order."""
+
+    def approved(self, call_id: str, yes: bool) -> None:
+        """What came of `VoiceListener.approval`; unknown ids are ignored."""
+
     def loud(self, on: bool) -> None:
         """The caller has become loud at the line, or quiet again; no more than a hint that they may be speaking.
 
@@ -442,6 +454,9 @@ class VoiceListener(Protocol):
 
     def asked(self, tool: ToolCall) -> None:
         """Run this function; the result comes back by `Voice.answered`."""
+
+    def approval(self, tool: ToolCall) -> None:
+        """The voice service wants to use this tool of an MCP server, and waits for `Voice.approved`."""
 
     def leaving(self, tool: ToolCall) -> None:
         """A terminal tool, and all that was to be said before it has been heard (or 5 s have passed)."""
@@ -680,6 +695,9 @@ class Directory(Protocol):
         """Also finds disabled bots: who asks decides what to say."""
 
     def by_id(self, bot_id: str) -> Bot | None: ...
+
+    def of_account(self, account_id: str, text: str) -> Bot | None:
+        """One of this account, by its id, username or name."""
 
     def trusting(self, host: str) -> Mapping[str, Bot]:
         """The registrar bots, by username, that let callers from this address in without a digest."""

@@ -84,6 +84,9 @@ class Speaking:
     def asked(self, tool: ToolCall) -> None:
         self._voice.answered(tool.call_id, "Not now.", speak=False)
 
+    def approval(self, tool: ToolCall) -> None:
+        self._voice.approved(tool.call_id, yes=False)
+
     def leaving(self, tool: ToolCall) -> None: ...
 
     def lost(self, why: BackendLost) -> None:

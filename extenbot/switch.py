@@ -11,15 +11,17 @@ whoever is let in gets a `Call`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from twisted.logger import Logger
 
-from extenbot.call import Call
+from extenbot.call import NOBODY_ASKED, Call
 from extenbot.errors import Refused, Remote
 from extenbot.failure import quotable
-from extenbot.interfaces import Address, Bot, Directory, Flow, LiveCall, SipTransport
+from extenbot.interfaces import Address, Bot, Directory, Flow, LiveCall, Screening, SipTransport
+from extenbot.screening import Ringing
 from extenbot.settings import Limits
 from extenbot.sip.answering import Answering
 from extenbot.sip.authorize import Authorizer
@@ -71,6 +73,7 @@ class Switch:
         guard.known = self.knows
         self._calls: dict[str, Call] = {}
         self._of_bot: Counter[str] = Counter()
+        self._ringing: dict[str, Ringing] = {}  # calls that have not begun, by their ids
         self._open = True
         self._emptied: Callable[[], None] | None = None
 
@@ -224,21 +227,59 @@ class Switch:
         session = self._answering(transaction, bot, contact)
         peer = _written(transaction.flow.remote)
         call = Call(bot, self._around, partial(self._dial, bot), self._over)
-        try:
-            call.take(request, session, peer, registration)
-        except (Remote, Refused) as error:
-            session.refuse(error.code, "", getattr(error, "headers", ()))
-            return
-        except BaseException:
-            session.refuse(500)
-            raise
+        with _refusing(session):
+            call.meet(request, session, peer, registration)
+            asked = call.screen()
+            if asked is None:
+                self._take(call)
+            else:
+                self._count(call)
+                ringing = Ringing(session, partial(self._screened, call, session), partial(self._given_up, call))
+                self._ringing[call.id] = ringing
+                ringing.wait(asked)
+
+    def _screened(self, call: Call, session: Answering, found: Screening) -> None:
+        """The owner of a call's bot has been asked about it."""
+        self._no_longer_rings(call)
+        with _refusing(session):
+            try:
+                if found.refusal:
+                    why = quotable(found.refusal)
+                    raise Refused(603, why, [("Reason", f'SIP;cause=603;text="{why}"')])
+                if found.bot:
+                    call.bot = self._chosen(call.bot, found.bot)
+                self._take(call, found)
+            except (Remote, Refused) as error:
+                call.turned_away(f"refused: {error}")
+                raise
+
+    def _given_up(self, call: Call, reason: str) -> None:
+        """The caller has not waited for that."""
+        self._no_longer_rings(call)
+        call.turned_away(reason)
+
+    def _no_longer_rings(self, call: Call) -> None:
+        self._ringing.pop(call.id, None)
+        self._count_no_more(call)
+
+    def _chosen(self, bot: Bot, wish: str) -> Bot:
+        """Another bot of the same account, by id, username or name; one that there is not leaves things as they are."""
+        found = self._directory.of_account(bot.account_id, wish)
+        if found is None or found.id == bot.id:
+            return bot
+        _check_enabled(found)
+        self._admit(found)
+        return found
+
+    def _take(self, call: Call, found: Screening = NOBODY_ASKED) -> None:
+        call.take(found)
         self._up(call)
         self.log.info(
             "Call {id} from {caller} at {peer} to bot {bot}",
             id=call.id,
             caller=call.caller,
-            peer=peer,
-            bot=bot.username,
+            peer=call.peer,
+            bot=call.bot.username,
         )
 
     def _answering(self, transaction: ServerTransaction, bot: Bot, contact: str) -> Answering:
@@ -248,7 +289,15 @@ class Switch:
 
     def _up(self, call: Call) -> None:
         self._calls[call.id] = call
+        self._count(call)
+
+    def _count(self, call: Call) -> None:
         self._of_bot[call.bot.id] += 1
+
+    def _count_no_more(self, call: Call) -> None:
+        self._of_bot[call.bot.id] -= 1
+        if not self._of_bot[call.bot.id]:
+            del self._of_bot[call.bot.id]
 
     def _take_over(self, replaced: Session, transaction: ServerTransaction, bot: Bot, contact: str) -> None:
         """The PBX joins the bot with somebody else: its call goes on in another dialog (RFC 3891)."""
@@ -267,7 +316,7 @@ class Switch:
     def _admit(self, bot: Bot) -> None:
         if not self._open:
             raise Refused(503, "Going Down", [("Retry-After", "30")])
-        if len(self._calls) >= self._limits.calls:
+        if len(self._calls) + len(self._ringing) >= self._limits.calls:
             raise Refused(503, "Too Many Calls", [("Retry-After", "10")])
         if self._of_bot[bot.id] >= self._limits.calls_per_bot:
             raise Refused(486, "Busy Here", [("Retry-After", "10")])
@@ -277,9 +326,7 @@ class Switch:
 
     def _over(self, call: Call) -> None:
         del self._calls[call.id]
-        self._of_bot[call.bot.id] -= 1
-        if not self._of_bot[call.bot.id]:
-            del self._of_bot[call.bot.id]
+        self._count_no_more(call)
         if self._emptied is not None and not self._calls:
             self._emptied()
 
@@ -338,12 +385,26 @@ class Switch:
     def close(self, reason: str, emptied: Callable[[], None]) -> None:
         """Let nobody in any more and end every call; `emptied` is called when the last record is written."""
         self._open = False
+        for ringing in tuple(self._ringing.values()):
+            ringing.refuse(reason)
         for call in self.calls:
             call.hang_up(reason)
         if self._calls:
             self._emptied = emptied
         else:
             emptied()
+
+
+@contextmanager
+def _refusing(session: Answering) -> Iterator[None]:
+    """What is raised is the answer to the INVITE; a fault of ours is 500, and goes on."""
+    try:
+        yield
+    except (Remote, Refused) as error:
+        session.refuse(error.code, "", getattr(error, "headers", ()))
+    except BaseException:
+        session.refuse(500)
+        raise
 
 
 def _written(address: Address) -> str:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "extenbot"
 #: switch, call, and the rooms that a call is made of
 CALLS = {
     "switch", "call", "audio", "consultation", "journal", "watch", "failure", "speaking", "keypad", "transferring",
-    "toolbox", "table", "inputs", "surroundings",
+    "toolbox", "table", "inputs", "surroundings", "consent", "screening", "prompt",
 }  # fmt: skip
 #: lowest first; a module imports only from lower rows, or from its own room
 ROWS = (

@@ -19,11 +19,12 @@ END = frozenset({"end_call", "terminate_call"})
 TRANSFER = "transfer_call"
 COLLECT = "collect_digits"
 SEND = "send_digits"
+DECIDE = "caller_decision"
 
 TERMINAL: frozenset[str] = END | {TRANSFER}
 """What ends or leaves the conversation, and so waits until all before it has been heard."""
 
-BUILT_IN: frozenset[str] = TERMINAL | {COLLECT, SEND}
+BUILT_IN: frozenset[str] = TERMINAL | {COLLECT, SEND, DECIDE}
 """No function may take one of these names."""
 
 KEYS = "0123456789*#ABCD"
@@ -74,9 +75,22 @@ SEND_DIGITS = _tool(
 )
 
 
+CALLER_DECISION = _tool(
+    DECIDE,
+    "Some things are done only when the caller has agreed: you are told so when you ask for them. Ask the caller, wait for"
+    " the answer, then call this.",
+    {
+        "request": {"type": "string", "description": "The name of the request, as you were told"},
+        "agreed": {"type": "boolean", "description": "Whether the caller clearly said yes"},
+    },
+    ("request", "agreed"),
+)
+
+
 def tools(bot: Bot, taken: Container[str] = ()) -> Iterator[Json]:
     """The tools of `bot`, but for names that are `taken`: functions that are older than the tool keep theirs."""
-    for tool in (END_CALL, *_transfer(bot), COLLECT_DIGITS, SEND_DIGITS):
+    decisions = (CALLER_DECISION,) if any(server.approval for server in bot.servers) else ()
+    for tool in (END_CALL, *_transfer(bot), COLLECT_DIGITS, SEND_DIGITS, *decisions):
         if tool["name"] not in taken:
             yield tool
 

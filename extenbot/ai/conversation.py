@@ -21,6 +21,7 @@ and heard by the next session.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from automat import TypeMachineBuilder
@@ -100,6 +101,15 @@ class Stages(Protocol):
     def told(self, words: str, by_caller: bool, speak: bool) -> None:
         """A message for the model that is not speech."""
 
+    def say(self, words: str) -> None:
+        """A sentence that is worth saying only now."""
+
+    def offer(self, tools: tuple[Json, ...]) -> None:
+        """There are other tools."""
+
+    def approved(self, call_id: str, yes: bool) -> None:
+        """A tool of the service's own is allowed, or is not."""
+
     def loud(self, on: bool) -> None:
         """The line is loud, or quiet again."""
 
@@ -146,6 +156,7 @@ class Course:
             utterances=utterances,
             functions=Functions(order.terminal, surroundings.listener, surroundings.log, utterances, Timers(clock)),
             greeting=Greeting(order, hearing, utterances, surroundings.log, clock.seconds, self._prepared),
+            listener=surroundings.listener,
             failed=owner.failed,
             completed=self._completed,
         )
@@ -298,6 +309,13 @@ class Course:
     def owe(self, words: str, by_caller: bool, speak: bool) -> None:
         self._owed.append((words, by_caller, speak))
 
+    def offer(self, tools: tuple[Json, ...]) -> None:
+        """Sessions to come have them from the start; should one be opening now it is told when it is open."""
+        self.order = self.shared.order = replace(self.order, tools=tools)
+        for session in (self.session, self.follower):
+            if session is not None:
+                session.offer(self.order)
+
     # -- The end
 
     def lose(self, why: BackendLost) -> None:
@@ -396,6 +414,23 @@ def _machine() -> TypeMachineBuilder[Stages, Course]:
         assert course.talk is not None
         course.talk.told(words, by_caller=by_caller, speak=speak)
 
+    @talking.upon(Stages.say).loop()
+    def _say(_: Stages, course: Course, words: str) -> None:
+        assert course.talk is not None
+        course.talk.say(words)
+
+    @opening.upon(Stages.offer).loop()
+    @ready.upon(Stages.offer).loop()
+    @talking.upon(Stages.offer).loop()
+    @mending.upon(Stages.offer).loop()
+    def _offer(_: Stages, course: Course, tools: tuple[Json, ...]) -> None:
+        course.offer(tools)
+
+    @talking.upon(Stages.approved).loop()
+    def _approved(_: Stages, course: Course, call_id: str, yes: bool) -> None:
+        assert course.talk is not None
+        course.talk.approved(call_id, yes=yes)
+
     @talking.upon(Stages.loud).loop()
     def _loud(_: Stages, course: Course, on: bool) -> None:
         assert course.talk is not None
@@ -467,15 +502,16 @@ def _machine() -> TypeMachineBuilder[Stages, Course]:
     # -- Without meaning: the call speaks to a voice that has not opened or has ended, or says the same again
 
     course_ = (Stages.broken, Stages.mended, Stages.settled)
-    orders = (Stages.prepare, Stages.greet, Stages.answered, Stages.told, Stages.loud)
+    asides = (Stages.say, Stages.approved, Stages.loud)
+    orders = (Stages.prepare, Stages.greet, Stages.answered, Stages.told, *asides)
     for state, absorbed in (
         (opening, (*course_, *orders, Stages.happened, Stages.erred, Stages.failed)),
-        (ready, (*course_, Stages.opened, Stages.loud)),
+        (ready, (*course_, Stages.opened, *asides)),
         (talking, (Stages.mended, Stages.settled, Stages.opened, Stages.prepare, Stages.greet)),
         (mending, (Stages.opened, Stages.happened, Stages.erred, Stages.broken, Stages.settled)),
-        (mending, (Stages.prepare, Stages.greet, Stages.loud)),
-        (finishing, (*orders, Stages.opened, Stages.erred, Stages.broken, Stages.mended, Stages.finish)),
-        (closed, (*course_, *orders, Stages.opened, Stages.happened, Stages.erred)),
+        (mending, (Stages.prepare, Stages.greet, *asides)),
+        (finishing, (*orders, Stages.offer, Stages.opened, Stages.erred, Stages.broken, Stages.mended, Stages.finish)),
+        (closed, (*course_, *orders, Stages.offer, Stages.opened, Stages.happened, Stages.erred)),
         (closed, (Stages.lost, Stages.failed, Stages.finish)),
     ):
         for each in absorbed:
@@ -523,6 +559,18 @@ class Conversation:
     def told(self, text: str, *, by_caller: bool = False, speak: bool = True) -> None:
         """A message for the model that is not speech."""
         self._stages.told(text, by_caller, speak)
+
+    def say(self, text: str) -> None:
+        """A sentence that is worth saying only now."""
+        self._stages.say(text)
+
+    def offer(self, tools: tuple[Json, ...]) -> None:
+        """The tools from now on."""
+        self._stages.offer(tools)
+
+    def approved(self, call_id: str, yes: bool) -> None:
+        """A tool of the service's own is allowed, or is not."""
+        self._stages.approved(call_id, yes)
 
     def loud(self, on: bool) -> None:
         """The line is loud: the bot pauses until the server has told whether somebody speaks."""

@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlsplit, urlunsplit
 from extenbot.ai import events, extra
 from extenbot.ai.codec import Codec, Pcm
 from extenbot.errors import BackendLost
-from extenbot.interfaces import Json, Manner, VoiceOrder
+from extenbot.interfaces import Bot, Json, Manner, VoiceOrder
 
 # -- Presets for forms. Any other name works as well.
 
@@ -130,6 +130,11 @@ class Dialect:
             found["tools"] = [self.tool(tool) for tool in order.tools]
             found["tool_choice"] = "auto"
         return found
+
+    def offer(self, order: VoiceOrder) -> Json:
+        """Session settings that change nothing but the tools."""
+        found = self.form(order)
+        return {**{key: found[key] for key in ("type",) if key in found}, "tools": found.get("tools", [])}
 
     def tool(self, tool: Json) -> Json:
         """A function, described as the server takes it."""
@@ -378,6 +383,14 @@ def name_of(wanted: str, url: str, model: str) -> str:
     return by_host or next((name for prefix, name in _MODEL_NAMES if bare.startswith(prefix)), "openai")
 
 
+def calls_mcp(bot: Bot, url: str) -> bool:
+    """Whether the voice service at `url` can use MCP servers by itself for this bot; of others we do it."""
+    if bot.model.startswith((LIVE, "sandbox")):
+        return False
+    host = urlsplit(url).hostname or ""
+    return host.endswith("api.openai.com") or name_of(bot.manner.dialect, url, bot.model) == "azure"
+
+
 def check_extra(text: str, dialect_name: str) -> None:
     """`Invalid` {"extra": …} unless it is empty or an object that a session of this dialect accepts.
 
@@ -388,7 +401,9 @@ def check_extra(text: str, dialect_name: str) -> None:
 
 
 def function(tool: Json) -> dict[str, Any]:
-    """A function tool, of the keys that services know."""
+    """A function tool, of the keys that services know; one of an MCP server as it is."""
+    if tool.get("type") == "mcp":
+        return dict(tool)
     return {key: tool[key] for key in _TOOL_KEYS if key in tool}
 
 

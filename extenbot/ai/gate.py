@@ -29,6 +29,7 @@ class Gate:
     def __init__(self, create: Callable[[Json], str]) -> None:
         self._create = create
         self._waiting: Json | None = None
+        self._aside: Json | None = None
         self._requested = ""
         self._sent = ""  # the event id of the latest request, also when it has been answered
         self._options: Json = GO_ON  # of the latest request
@@ -44,20 +45,28 @@ class Gate:
 
     def wait(self, options: Json) -> None:
         """Ask for one at the next `push` or the end of another response, not now."""
+        self._aside = None
         if self._waiting is None or options:
             self._waiting = options
 
+    def aside(self, options: Json) -> None:
+        """Ask for one that is worth having only now: not when the caller speaks or another one is wanted or made."""
+        if self._waiting is None and not self._held:
+            self._aside = options
+            self.push()
+
     def push(self) -> None:
         """Send what waits if nothing stands in the way."""
-        if self._waiting is None or self.active or self._requested or self._held:
+        wish = self._aside if self._waiting is None else self._waiting
+        if wish is None or self.active or self._requested or self._held:
             return
-        self._options, self._waiting = self._waiting, None
+        self._options, self._waiting, self._aside = wish, None, None
         self._requested = self._sent = self._create(self._options)
 
     @property
     def busy(self) -> bool:
         """Whether a response runs, has been asked for or will be."""
-        return bool(self.active or self._requested) or self._waiting is not None
+        return bool(self.active or self._requested) or self._waiting is not None or self._aside is not None
 
     @property
     def wish(self) -> Json | None:
@@ -67,12 +76,12 @@ class Gate:
     def give_up(self) -> Json:
         """Whatever runs or was asked for is not waited for any more; the wish that comes of it now."""
         wish = self.wish or GO_ON
-        self._waiting, self._requested, self.active = None, "", ""
+        self._waiting, self._aside, self._requested, self.active = None, None, "", ""
         return wish
 
     def hold(self) -> None:
         """The caller is speaking: what waits would be said into their words."""
-        self._held = True
+        self._held, self._aside = True, None
 
     def release(self) -> None:
         """The caller is silent, and no response has come of it."""
@@ -86,8 +95,10 @@ class Gate:
         ours = self._answers(response)
         if ours:
             self._requested, self._refused = "", False
-        elif self._waiting == GO_ON:
-            self._waiting = None
+        else:
+            self._aside = None
+            if self._waiting == GO_ON:
+                self._waiting = None
         return self._options if ours else GO_ON
 
     def done(self, response: Json) -> None:

@@ -195,6 +195,19 @@ class LiveConversation:
         for piece in pieces(words):
             session.send(f"session.{kind}.append", {"content": piece, "delegation_id": delegation})
 
+    def say(self, text: str) -> None:
+        """A sentence that is worth saying only now; this model says by itself that something takes a moment."""
+        if text and self._phase is _Phase.TALKING and self._quiet_since() is not None:
+            self._append("commentary", text)
+
+    def offer(self, tools: tuple[Json, ...]) -> None:
+        """The tools from now on."""
+        if self._phase not in (_Phase.FINISHING, _Phase.CLOSED):
+            self._sessions.offer(tools)
+
+    def approved(self, call_id: str, yes: bool) -> None:
+        """Nobody has asked: this service uses no MCP servers of its own."""
+
     # -- What is due of the model
 
     def _expect(self, again: str) -> None:

@@ -9,10 +9,11 @@ Each follower begins with what has been said so far.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from extenbot.ai.livelink import LiveSession, Stage
-from extenbot.ai.livestart import headers, settings
+from extenbot.ai.livestart import delegation, headers, settings
 from extenbot.ai.timers import Timers
 from extenbot.errors import BackendLost
 from extenbot.interfaces import Json, Line, VoiceOrder, VoiceSurroundings
@@ -112,6 +113,13 @@ class LiveSessions:
         for session in (self._follower, self.current):
             if session is not None:
                 session.close()
+
+    def offer(self, tools: tuple[Json, ...]) -> None:
+        """There are other tools; what the speaking model was told of them stays as it was."""
+        self._order = replace(self._order, tools=tools)
+        for session in (self._follower, self.current):
+            if session is not None:
+                session.send("session.update", {"session": {"delegation": delegation(self._order)}})
 
     @property
     def seconds(self) -> float:

@@ -44,7 +44,7 @@ def address(url: str) -> str:
 
 def settings(order: VoiceOrder, history: tuple[Line, ...] = ()) -> dict[str, Any]:
     """What `session.start` says; `Invalid` when the owner's own settings cannot be added."""
-    bot, manner = order.bot, order.bot.manner
+    bot = order.bot
     voice = bot.voice or VOICE
     instructions = [bot.instruction] if bot.instruction else []
     found: dict[str, Any] = {
@@ -56,18 +56,7 @@ def settings(order: VoiceOrder, history: tuple[Line, ...] = ()) -> dict[str, Any
     }
     if order.tools:
         listed = "\n".join(f"- {tool['name']}: {tool.get('description', '')}".rstrip(": ") for tool in order.tools)
-        backend: dict[str, Any] = {
-            "model": BACKEND,
-            "instructions": "\n\n".join((*instructions, _BACK)),
-            "tools": [dialects.function(tool) for tool in order.tools],
-        }
-        if manner.reasoning:
-            backend["reasoning"] = {"effort": manner.reasoning}
-        if manner.parallel_tools:
-            backend["parallel_tool_calls"] = manner.parallel_tools == "yes"
-        if manner.max_output_tokens:
-            backend["max_output_tokens"] = manner.max_output_tokens
-        found["delegation"] = {"type": "responses", "responses": backend}
+        found["delegation"] = delegation(order)
         instructions.append(f"{_PHONE}\n{listed}")
     if instructions:
         found["instructions"] = "\n\n".join(instructions)
@@ -75,7 +64,24 @@ def settings(order: VoiceOrder, history: tuple[Line, ...] = ()) -> dict[str, Any
         found["safety_identifier"] = dialects.caller_of(order)
     if history:
         found["input"] = [_message(line) for line in _latest(history)]
-    return extra.merged(found, extra.read(manner.extra, strict=False))
+    return extra.merged(found, extra.read(bot.manner.extra, strict=False))
+
+
+def delegation(order: VoiceOrder) -> Json:
+    """The model behind the one that speaks, which calls the functions."""
+    manner = order.bot.manner
+    backend: dict[str, Any] = {
+        "model": BACKEND,
+        "instructions": "\n\n".join(filter(None, (order.bot.instruction, _BACK))),
+        "tools": [dialects.function(tool) for tool in order.tools],
+    }
+    if manner.reasoning:
+        backend["reasoning"] = {"effort": manner.reasoning}
+    if manner.parallel_tools:
+        backend["parallel_tool_calls"] = manner.parallel_tools == "yes"
+    if manner.max_output_tokens:
+        backend["max_output_tokens"] = manner.max_output_tokens
+    return {"type": "responses", "responses": backend}
 
 
 _ROLES = {

@@ -106,6 +106,7 @@ class Session:
         self._timers = Timers(surroundings.clock)
         self._began = surroundings.clock.seconds()
         self._error: Json = {}  # the last error event: a close alone often does not say why
+        self._configured: VoiceOrder | None = None  # what the server knows
         self._update_id = ""
         self._sent = 0
         self._dialled = False
@@ -133,6 +134,13 @@ class Session:
         name = self.next_id()
         self.link.send(events.write(kind, name, fields))
         return name
+
+    def offer(self, order: VoiceOrder) -> None:
+        """The order has other tools now."""
+        self._order = order
+        if self.opened_at is not None and self._configured is not order:
+            self._configured = order
+            self.send("session.update", {"session": self._dialect.offer(order)})
 
     def next_id(self) -> str:
         """An event id that has not been used."""
@@ -188,6 +196,7 @@ class Session:
 
     def configure(self, settings: Json) -> None:
         self.note_end(settings)
+        self._configured = self._order
         self._update_id = self.send("session.update", {"session": self._dialect.session(self._order)})
 
     def note_end(self, settings: Json) -> None:
@@ -212,6 +221,7 @@ class Session:
         again = {"number": self.number} if self.number > 1 else {}
         self._log("session.opened", ms=self._ms(), **again)
         self._owner.opened(self)
+        self.offer(self._order)
 
     def note_error(self, error: Json) -> None:
         """Remember and show an error event; its words may quote the key."""

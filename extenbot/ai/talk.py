@@ -27,13 +27,14 @@ from extenbot.ai.functions import Functions, Turn
 from extenbot.ai.gate import GO_ON, TAG, Gate
 from extenbot.ai.greeting import Greeting
 from extenbot.ai.hearing import Hearing
+from extenbot.ai.provided import Provided
 from extenbot.ai.session import Session
 from extenbot.ai.timers import Timers
 from extenbot.ai.transcript import SHORTEST, Transcript
 from extenbot.ai.usage import Usage, of_response
 from extenbot.ai.utterances import Utterance, Utterances, name_of
 from extenbot.errors import BackendLost, Malformed
-from extenbot.interfaces import CallLog, Json, Played, VoiceOrder
+from extenbot.interfaces import CallLog, Json, Played, VoiceListener, VoiceOrder
 
 TURN_END = 0.5
 """Seconds after the caller's last word in which the server is expected to begin its answer."""
@@ -51,6 +52,13 @@ IMMEDIATE, CONFIRM, OFF = "immediate", "confirmed", "off"
 
 SLOW_DOWN = frozenset({"rate_limit_exceeded", "inference_rate_limit_exceeded"})
 _AGAIN_IN = re.compile(r"again in (\d{1,6}(?:\.\d{1,6})?)(ms|s)")
+PROVIDED = 0.3
+"""Seconds after a tool of the service's own in which it is expected to speak of the result by itself."""
+
+_MOMENT = (
+    "What you asked for takes a while. Tell the caller so in a few words, in the language of the conversation, and"
+    " nothing about the result, which you do not know yet."
+)
 _CUT_OFF = "[The line was interrupted and your last sentence was cut off. Finish it, without a greeting.]"
 
 _Reader = Callable[["Talk", Json], None]
@@ -62,11 +70,19 @@ _UNUSED = (
     "conversation.item.truncated",
     "input_audio_buffer.cleared",
     "input_audio_buffer.timeout_triggered",
+    "mcp_list_tools.completed",
+    "mcp_list_tools.failed",
+    "mcp_list_tools.in_progress",
     "rate_limits.updated",
     "response.content_part.added",
     "response.content_part.done",
     "response.function_call_arguments.delta",
     "response.function_call_arguments.done",
+    "response.mcp_call.completed",
+    "response.mcp_call.failed",
+    "response.mcp_call.in_progress",
+    "response.mcp_call_arguments.delta",
+    "response.mcp_call_arguments.done",
     "response.output_item.added",
     "response.output_text.delta",
     "response.output_text.done",
@@ -87,6 +103,7 @@ class Shared:
     utterances: Utterances
     functions: Functions
     greeting: Greeting
+    listener: VoiceListener
     failed: Callable[[BackendLost], None]  # this cannot go on
     completed: Callable[[], None]  # a response came to its end: the service works
     turns: int = 0  # of the caller
@@ -121,6 +138,7 @@ class Talk:
         self._codec = codec
         self._timers = timers
         self._gate = Gate(self._create)
+        self._provided = Provided(shared.listener, shared.log, self._item)
         self._turns: dict[str, Turn] = {}
         self._dead: set[str] = set()
         mode = self._order.bot.manner.barge_in
@@ -208,6 +226,20 @@ class Talk:
         self._owed = self._owed or by_caller
         self._wait = _Wait(shared.now(), "message")
         self._gate.want()
+
+    def say(self, words: str) -> None:
+        """A sentence that is worth saying only now, as while a function runs."""
+        turn = self._turns.get(self._gate.active)
+        if self._speaking or self._expected or not self._utterances.empty or (turn is not None and turn.items):
+            return
+        say = f'Say exactly: "{words}" and nothing else.' if words else _MOMENT
+        instructions = "\n\n".join(part for part in (self._order.bot.instruction, say) if part)
+        self._gate.aside({"instructions": instructions, "tool_choice": "none", "metadata": {"purpose": "meanwhile"}})
+
+    def approved(self, call_id: str, *, yes: bool) -> None:
+        """The caller has allowed a tool of the service's own, or has not."""
+        if self._provided.approved(call_id, yes):
+            self._go_on()
 
     def loud(self, *, on: bool) -> None:
         """The line is loud: be still until the server has told whether somebody speaks."""
@@ -641,12 +673,25 @@ class Talk:
 
     def _item_done(self, event: Json) -> None:
         item = section(event, "item")
+        if word(item, "type").startswith("mcp_"):
+            if self._provided.came(item):
+                self._owed = False
+                self._timers.set("provided", PROVIDED, self._speak_of_it)
+            return
         if word(item, "type") != "function_call" or word(item, "status") != "completed":
             return  # arguments of a call that was cut off are cut off too
         call_id, name, response = text(item, "call_id"), text(item, "name"), text(event, "response_id")
         self._owed = False
         turn, place = self._turn(response), number(event, "output_index")
         self._functions.asked(turn, place, call_id, name, word(item, "arguments"))
+
+    def _speak_of_it(self) -> None:
+        """The service has called a tool by itself; models often wait to be asked before they speak of the result."""
+        turn = self._turns.get(self._gate.active)
+        if self._gate.active and turn is not None and not turn.items:
+            self._timers.set("provided", PROVIDED, self._speak_of_it)
+        elif not (self._gate.busy or self._speaking or self._expected) and self._utterances.empty:
+            self._go_on()
 
     # -- Sending
 

@@ -148,6 +148,9 @@ class FakeListener:
     def asked(self, tool: ToolCall) -> None:
         self.told.append(("asked", tool))
 
+    def approval(self, tool: ToolCall) -> None:
+        self.told.append(("approval", tool))
+
     def leaving(self, tool: ToolCall) -> None:
         self.told.append(("leaving", tool))
 

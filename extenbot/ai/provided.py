@@ -1,0 +1,78 @@
+"""Tools that the voice service itself calls on MCP servers: what it says of them, and what it wants allowed.
+
+The service lists the tools, calls them and knows their results before we do. Of us it wants to hear whether a call is
+allowed, where its server is set so, and sometimes to be asked to speak of the result (openai-realtime.md 3.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from extenbot.ai import events
+from extenbot.ai.events import section, text, word
+from extenbot.errors import Malformed
+from extenbot.interfaces import CallLog, Json, ToolCall, VoiceListener
+
+SHOWN = 2000
+"""Characters of a result in the timeline."""
+
+
+class Provided:
+    """Of one session."""
+
+    def __init__(self, listener: VoiceListener, log: CallLog, tell: Callable[[Json], object]) -> None:
+        """`tell` makes an item of the conversation."""
+        self._listener = listener
+        self._log = log
+        self._tell = tell
+        self._asked: set[str] = set()
+
+    def came(self, item: Json) -> bool:
+        """An item is complete; whether it is a result that the model should speak of."""
+        kind = word(item, "type")
+        if kind == "mcp_list_tools":
+            listed = item.get("tools")
+            self._log.happened(
+                "mcp.listed",
+                server=word(item, "server_label"),
+                tools=len(listed) if isinstance(listed, list) else 0,
+                **_trouble(item),
+            )
+        elif kind == "mcp_call":
+            self._log.happened(
+                "mcp.called",
+                server=word(item, "server_label"),
+                name=word(item, "name"),
+                arguments=word(item, "arguments")[:SHOWN],
+                output=word(item, "output")[:SHOWN],
+                **_trouble(item),
+            )
+        elif kind == "mcp_approval_request":
+            self._ask(item)
+        return kind == "mcp_call"
+
+    def _ask(self, item: Json) -> None:
+        name = text(item, "id")
+        try:
+            arguments = events.read_object(word(item, "arguments") or "{}")
+        except Malformed:
+            arguments = {}
+        if name not in self._asked:
+            self._asked.add(name)
+            tool = f"{word(item, 'server_label')}.{word(item, 'name')}"
+            self._log.happened("mcp.approval", name=tool, call=name, arguments=arguments)
+            self._listener.approval(ToolCall(name, tool, arguments))
+
+    def approved(self, call_id: str, yes: bool) -> bool:
+        """Answer a request of this session; whether it was one."""
+        if call_id not in self._asked:
+            return False
+        self._asked.discard(call_id)
+        self._tell({"type": "mcp_approval_response", "approval_request_id": call_id, "approve": yes})
+        return True
+
+
+def _trouble(item: Json) -> dict[str, str]:
+    error = section(item, "error")
+    words = word(error, "message") or word(error, "type")
+    return {"trouble": words[:SHOWN]} if words else {}

@@ -1,0 +1,98 @@
+"""Instructions and welcome messages with variables in them: `{{caller}}`, `{% if customer.vip %}…{% endif %}`.
+
+Jinja in its sandbox, and of that only what fills a text in: values, conditions and a few filters. No loops, calls or
+arithmetic, by which an owner could hold up everybody's calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import ChainableUndefined, Template, TemplateError, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from extenbot.errors import Invalid
+from extenbot.interfaces import Json
+
+LONGEST = 30_000
+"""Characters of a text that has been filled in."""
+
+VARIABLES = ("caller", "caller_name", "called", "time", "headers", "bot", "call")
+"""What every call has; the webhook before the call may add to them."""
+
+_FILTERS = (
+    "capitalize", "default", "d", "first", "float", "int", "join", "last", "length", "lower", "replace", "round", "string",
+    "title", "tojson", "trim", "truncate", "upper",
+)  # fmt: skip
+_GOOD = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Getattr, nodes.Getitem, nodes.Const,
+    nodes.If, nodes.CondExpr, nodes.And, nodes.Or, nodes.Not, nodes.Compare, nodes.Operand, nodes.Filter, nodes.Test,
+    nodes.Concat, nodes.List, nodes.Tuple, nodes.Keyword,
+)  # fmt: skip
+
+
+class Headers(dict[str, str]):
+    """SIP headers by name, in any letters: `headers["X-Order"]` and `headers.x_order`."""
+
+    def __getitem__(self, name: str) -> str:
+        return dict.get(self, _plain(name), "")
+
+    def __contains__(self, name: object) -> bool:
+        return dict.__contains__(self, _plain(str(name)))
+
+    @classmethod
+    def of(cls, found: Mapping[str, str]) -> Headers:
+        return cls({_plain(name): text for name, text in found.items()})
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def check(text: str, field: str) -> None:
+    """`Invalid` with a sentence unless `text` can be filled in."""
+    try:
+        _template(text)
+    except TemplateError as error:
+        line = getattr(error, "lineno", None)
+        where = f" (line {line})" if line else ""
+        raise Invalid({field: f"Its variables cannot be read: {str(error).rstrip('.')}{where}."}) from None
+
+
+def filled(text: str, variables: Json) -> str:
+    """`text` with its variables; what there is no value for becomes nothing. As it stands when it cannot be read."""
+    if "{{" not in text and "{%" not in text and "{#" not in text:
+        return text
+    try:
+        return _template(text).render(variables)[:LONGEST]
+    except Exception:  # noqa: BLE001  a value of the owner's webhook may be anything, and the caller waits
+        return text
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    def __init__(self) -> None:
+        super().__init__(undefined=ChainableUndefined, keep_trailing_newline=True)
+        self.globals.clear()
+        self.filters = {name: self.filters[name] for name in _FILTERS}
+
+
+_ENVIRONMENT = _Environment()
+
+
+@lru_cache(maxsize=512)
+def _template(text: str) -> Template:
+    tree = _ENVIRONMENT.parse(text)
+    for node in tree.find_all(nodes.Node):
+        if not isinstance(node, _GOOD):
+            raise _refused(node)
+    return _ENVIRONMENT.from_string(text)
+
+
+def _refused(node: Any) -> TemplateError:
+    what = type(node).__name__.lower()
+    words = {"for": "loops", "call": "calls", "mul": "sums", "pow": "sums", "add": "sums"}.get(what, f'"{what}"')
+    error = TemplateError(f"{words} cannot be used here")
+    error.lineno = node.lineno  # type: ignore[attr-defined]
+    return error
