@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.logger import Logger
@@ -81,7 +81,6 @@ class Servers:
         if warm.settled:
             return succeed(None)
         done: Deferred[None] = Deferred(lambda _done: enough())
-        late = self._clock.callLater(server.wait, lambda: enough())
 
         def enough() -> None:
             warm.waiting.discard(enough)
@@ -90,6 +89,7 @@ class Servers:
             if not done.called:
                 done.callback(None)
 
+        late = self._clock.callLater(server.wait, enough)
         warm.waiting.add(enough)
         return done
 
@@ -111,7 +111,7 @@ class Servers:
         """As in `interfaces.McpServers`."""
         began, said, trouble = self._clock.seconds(), "", ""
 
-        def late(_result: object, seconds: float) -> None:
+        def late(_result: object, seconds: float) -> NoReturn:
             raise ToolFailed(f'the MCP server "{server.label}" has not answered within {seconds:g} seconds')
 
         try:
@@ -132,6 +132,8 @@ class Servers:
     async def _used(self, server: McpServer, name: str, arguments: Json) -> str:
         if server.allowed and name not in server.allowed:
             raise ToolFailed(f'the tool "{name}" is not among those that are allowed')
+        if self._stopped:
+            raise ToolFailed("the service is ending")
         warm = self._of(server)
         warm.calls += 1
         try:
@@ -159,18 +161,18 @@ class Servers:
 
     def _of(self, server: McpServer) -> _Warm:
         key = (server.id, server.url, server.key, server.headers, server.transport)
-        warm = self._warm.pop(key, None) or _Warm(self._clock, self._open, server)
-        if self._stopped:
-            return warm
-        self._warm[key] = warm
-        before = self._latest.pop(server.id, key)
-        self._latest[server.id] = key
-        if before != key and before in self._warm:
-            self._warm[before].superseded = True
-            self._warm[before].used()
-        warm.superseded = False
-        warm.want()
-        self._forget()
+        warm = self._warm.pop(key, None)
+        if warm is None or (warm.superseded and warm.asleep):
+            warm = _Warm(self._clock, self._open, server)
+            before = self._warm.get(self._latest.pop(server.id, key))
+            if before is not None:
+                before.superseded = True
+                before.used()
+            self._latest[server.id] = key
+        if not self._stopped:
+            self._warm[key] = warm
+            warm.want()
+            self._forget()
         return warm
 
     def _forget(self) -> None:
@@ -196,6 +198,7 @@ class _Warm:
         self._session: Session | None = None
         self._listener: _Listener | None = None
         self._opened = False
+        self._since = 0.0  # when it was opened
         self._asking: list[Deferred[Session]] = []
         self._found: tuple[Json, ...] = ()
         self._fit: dict[tuple[str, ...], tuple[Json, ...]] = {}  # what of `_found` is told the model, by allowed names
@@ -209,7 +212,7 @@ class _Warm:
     @property
     def settled(self) -> bool:
         """Whether there is nothing to wait for: its tools are known, or it cannot be had at present."""
-        return self._known or self._again is not None or self.asleep
+        return self._known or self._why != "" or self.asleep
 
     @property
     def asleep(self) -> bool:
@@ -229,14 +232,14 @@ class _Warm:
             self._attempt()
         if self._opened and self._session is not None:
             return succeed(self._session)
-        asked: Deferred[Session] = Deferred(lambda asked: self._asking.remove(asked))
+        asked: Deferred[Session] = Deferred(self._asking.remove)
         self._asking.append(asked)
         return asked
 
     def want(self) -> None:
         """Somebody asks: open a session, unless there is one or an attempt is due."""
         if self.asleep:
-            self._pause = 0.0
+            self._pause, self._why = 0.0, ""
             self._attempt()
         self.used()
 
@@ -266,8 +269,10 @@ class _Warm:
         self._session = self._open(self._server, self._listener)
 
     def _give_up(self) -> None:
-        self._drop(f"has not answered within {OPENING:g} seconds")
-        self._try_later()
+        session = self._session
+        self.lost(f"has not answered within {OPENING:g} seconds")
+        if session is not None:
+            session.close()
 
     def _try_later(self) -> None:
         least, most = PAUSES
@@ -306,10 +311,10 @@ class _Warm:
         assert self._session is not None
         before = {allowed: self._fit.get(allowed, ()) for allowed, _changed in self.watchers.values()}
         if not self._opened:
-            self._opened = True
+            self._opened, self._since = True, self._clock.seconds()
             self._slow.cancel()
             log.info("MCP server {label}: {count} tools", label=self._server.label, count=len(found))
-        self._pause, self._why, self._known = 0.0, "", True
+        self._why, self._known = "", True
         self._found, self._fit = found, {}
         asking, self._asking = self._asking, []
         for asked in asking:
@@ -324,6 +329,8 @@ class _Warm:
         if why != self._why:  # told once, not at each attempt
             self._why = why
             log.warn("MCP server {label} {why}", label=self._server.label, why=why)
+        if self._opened and self._clock.seconds() - self._since >= PAUSES[1]:
+            self._pause = 0.0
         self._session = None
         self._drop(why)
         self._try_later()
