@@ -10,11 +10,11 @@
 create table meta (
     id integer not null primary key check (id = 1),
     schema_version integer not null,    -- an older one is moved up, see store/upgrade.py
-    revision bigint not null,           -- grows in every transaction that touches accounts, bots, functions or sentences
+    revision bigint not null,           -- grows in every transaction that touches accounts, bots, functions, MCP servers or sentences
     key_check text not null             -- a known word, sealed: tells a wrong key file from the right one
 );
 
-insert into meta (id, schema_version, revision, key_check) values (1, 3, 0, '');
+insert into meta (id, schema_version, revision, key_check) values (1, 4, 0, '');
 
 -- Who may log in.
 create table accounts (
@@ -66,7 +66,11 @@ create table bots (
     -- of both:
     transfer_mode text not null default 'blind', -- or 'attended': whom callers are sent to is called first
     destinations text not null default '[]', -- named transfer targets, JSON: [{"name": …, "uris": …, "when": …}]
-    manner text not null default '{}'   -- how it converses, JSON: what is not the default of extenbot/manner.py
+    manner text not null default '{}',  -- how it converses, JSON: what is not the default of extenbot/manner.py
+    before_url text not null default '', -- asked before a call is taken
+    after_url text not null default '', -- told of it afterwards
+    hook_token_sealed text not null default '', -- bearer token of these two
+    hook_secret_sealed text not null default '' -- what they are signed with
 );
 
 create index bots_account on bots (account_id);
@@ -75,7 +79,7 @@ create index bots_account on bots (account_id);
 -- some other PBX gave out, and two PBXs may well give out the same one.
 create unique index bots_username on bots (username) where kind = 'registrar';
 
--- Webhooks that bots may call.
+-- Webhooks and apps of dify that bots may call.
 create table functions (
     id text not null primary key,
     account_id text not null references accounts (id) on delete cascade,
@@ -85,6 +89,10 @@ create table functions (
     description text not null,          -- one Realtime function tool, JSON
     template text not null,             -- the body to post, JSON with placeholders
     created double precision not null,
+    kind text not null default 'webhook', -- or 'dify_workflow', 'dify_chat'
+    options text not null default '{}', -- JSON: what is not the default of extenbot/abilities.py
+    headers_sealed text not null default '', -- more headers, JSON: [[name, value]]
+    secret_sealed text not null default '', -- what requests are signed with
     unique (account_id, name)
 );
 
@@ -95,6 +103,28 @@ create table bot_functions (
 );
 
 create index bot_functions_function on bot_functions (function_id);
+
+-- MCP servers whose tools bots may use.
+create table mcp_servers (
+    id text not null primary key,
+    account_id text not null references accounts (id) on delete cascade,
+    label text not null,                -- for logs and for the bot
+    url text not null,
+    key_sealed text not null,           -- sent as a bearer token
+    headers_sealed text not null,       -- as of functions
+    allowed text not null,              -- names of tools separated by blanks, empty: all
+    options text not null,              -- as of functions
+    created double precision not null,
+    unique (account_id, label)
+);
+
+create table bot_servers (
+    bot_id text not null references bots (id) on delete cascade,
+    server_id text not null references mcp_servers (id) on delete cascade,
+    primary key (bot_id, server_id)
+);
+
+create index bot_servers_server on bot_servers (server_id);
 
 -- What bots say word by word, as audio.
 create table sentences (
@@ -191,3 +221,18 @@ create table call_events (
     fields text not null,               -- JSON
     primary key (call_id, position)
 );
+
+-- What is still to be posted after calls, and for a while what could not be.
+create table outbox (
+    call_id text not null primary key,
+    account_id text not null references accounts (id) on delete cascade,
+    bot_id text not null references bots (id) on delete cascade,
+    url text not null,
+    body text not null,                 -- JSON
+    created double precision not null,
+    tries integer not null,
+    next_try double precision not null, -- 0: given up
+    trouble text not null               -- why the last try failed
+);
+
+create index outbox_due on outbox (next_try);

@@ -107,7 +107,7 @@ class Load:
 
     # -- Out --
 
-    def said(self, phone: Phone) -> bytes:
+    def said(self, phone: Phone) -> bytes:  # noqa: ARG002
         """What this phone's next packet carries."""
         return self.payload
 

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from extenbot.interfaces import RtpPorts, Tokens
 from extenbot.journal import Journal
 from extenbot.media import sdp
-from extenbot.media.line import Line
+from extenbot.media.line import Line, Statistics
 from extenbot.media.pacer import Pacer
 from extenbot.sip.session import Session
 
@@ -62,6 +62,11 @@ class Audio:
     def start(self) -> None:
         """Send and hear from now on."""
         self.line.start(self._port)
+
+    @property
+    def statistics(self) -> Statistics:
+        """The counts so far, also before the beginning and after the end."""
+        return self.line.statistics if hasattr(self, "line") else Statistics(self.agreed.codec)
 
     def close(self) -> None:
         """Stop the line and give the ports back, each whatever becomes of the other."""

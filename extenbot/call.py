@@ -54,7 +54,6 @@ from extenbot.interfaces import (
 from extenbot.journal import Caller, Journal, caller_of, headers_of
 from extenbot.keypad import Keypad
 from extenbot.manner import greeting_of
-from extenbot.media.line import Statistics
 from extenbot.media.recording import Recorder
 from extenbot.sip.answering import Answering
 from extenbot.sip.bodies import offered
@@ -136,7 +135,7 @@ class Call:
     def meet(self, request: Request, session: Answering, peer: str, registration: str = "") -> None:
         """An INVITE from `peer`; `registration` is the address at its PBX that a registrant was called at.
 
-        Nothing is open yet; `take` or `turned_away` comes next. `Refused` (415, 488) and `Malformed` for what cannot begin.
+        Nothing is open yet; `take` or `turned_away` comes next. `Refused` (415, 488) and `Malformed` for the rest.
         """
         self.person = caller_of(request)
         self._headers = headers_of(request)
@@ -162,7 +161,7 @@ class Call:
         cold = [server for server in bot.servers if server.wait and not around.servers.tools(server)]
         if asked is None and not cold:
             return None
-        waits = [around.servers.ready(server) for server in cold]
+        waits: list[Deferred[Any]] = [around.servers.ready(server) for server in cold]
         return gatherResults([asked or succeed(Screening()), *waits], consumeErrors=True).addCallback(_first)
 
     def take(self, found: Screening = NOBODY_ASKED) -> None:
@@ -180,7 +179,7 @@ class Call:
         self.reason = reason
         self._ended = self._around.now()
         self.journal.happened("ended", reason=reason)
-        self._around.records.save(self._record(NO_MEDIA))
+        self._around.records.save(self._record())
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -524,7 +523,7 @@ class Call:
         if self._watch is not None:
             self._watch.count()  # transcripts that came last have been paid for, too
         try:
-            self._around.records.save(self._record(self._line.statistics))
+            self._around.records.save(self._record())
         finally:
             self._over(self)
             self.told(f"ended: {self.reason}")
@@ -536,8 +535,8 @@ class Call:
             seconds=round(self._ended - self.started, 1),
         )
 
-    def _record(self, statistics: Statistics) -> CallRecord:
-        begun = self.state != "new"
+    def _record(self) -> CallRecord:
+        begun, statistics = self.state != "new", self._audio.statistics
         return CallRecord(
             id=self.id,
             bot_id=self.bot.id,

@@ -402,7 +402,7 @@ class Voice(Protocol):
         """
 
     def say(self, text: str) -> None:
-        """Have the caller hear this sentence now, as near to the word as the model obeys; empty: that it takes a moment.
+        """Have the caller hear this sentence now, to the word as far as the model obeys; empty: that it takes a moment.
 
         It is left out when somebody speaks, or anything else is about to be said.
         """

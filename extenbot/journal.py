@@ -43,11 +43,7 @@ class Caller:
 
 def headers_of(request: Request) -> dict[str, str]:
     """What prompts may want to know of an INVITE: who diverted it, and the PBX's own headers."""
-    return {
-        name: request.first(name) or ""
-        for name in dict.fromkeys(each.lower() for each, _ in request.headers)
-        if name == "diversion" or name.startswith("x-")
-    }
+    return {name: request.first(name) or "" for name in request.headers if name == "diversion" or name.startswith("x-")}
 
 
 def caller_of(request: Request) -> Caller:

@@ -54,9 +54,10 @@ class Office:
     def __init__(self, settings: Settings, given: Mapping[str, Any]) -> None:
         # The database library is slow to import: not for --help and mistakes.
         from extenbot.store.accounts import Accounts
-        from extenbot.store.bots import Bots, Functions
+        from extenbot.store.bots import Bots
         from extenbot.store.calls import Calls
         from extenbot.store.database import Database
+        from extenbot.store.functions import Functions
         from extenbot.store.registrations import Registrations
 
         self.settings = settings
@@ -208,16 +209,15 @@ class Office:
     def function_add(self) -> None:
         account = self._account(self.given.get("account"))
         description = _document(self.given.get("description", ""))
-        function = Function(
-            id="",
-            name=self.given.get("name", "") or _named(description),
-            url=self.given.get("url", ""),
-            token=self.given.get("token", ""),
-            description=description,
-            template=_document(self.given.get("template", "")),
-        )
+        values = {
+            "name": self.given.get("name", "") or _named(description),
+            "url": self.given.get("url", ""),
+            "token": self.given.get("token", ""),
+            "description": description,
+            "template": _document(self.given.get("template", "")),
+        }
         bots = [self._bot(text) for text in self.given.get("bots", ())]
-        made = self.functions.add(account.id, function, [bot.id for bot in bots])
+        made = self.functions.add(account.id, values, [bot.id for bot in bots])
         self.say(_function_told(made, [bot.id for bot in bots]), f"function {made.name} {made.id}")
 
     def function_list(self) -> None:

@@ -23,8 +23,8 @@ VARIABLES = ("caller", "caller_name", "called", "time", "headers", "bot", "call"
 """What every call has; the webhook before the call may add to them."""
 
 _FILTERS = (
-    "capitalize", "default", "d", "first", "float", "int", "join", "last", "length", "lower", "replace", "round", "string",
-    "title", "tojson", "trim", "truncate", "upper",
+    "capitalize", "default", "d", "first", "float", "int", "join", "last", "length", "lower", "replace", "round",
+    "string", "title", "tojson", "trim", "truncate", "upper",
 )  # fmt: skip
 _GOOD = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Getattr, nodes.Getitem, nodes.Const,

@@ -145,11 +145,8 @@ class Toolbox:
 
     def _use(self, function: Function, tool: ToolCall, voice: Voice, context: ToolContext) -> None:
         parameters = tools.tool(function).get("parameters")
-        wrong = mistakes(parameters, tool.arguments) if isinstance(parameters, dict) else ""
-        if wrong:
-            voice.answered(
-                tool.call_id, f"Not called, as the arguments are wrong: {wrong} Put them right and try again."
-            )
+        if isinstance(parameters, dict) and (wrong := mistakes(parameters, tool.arguments)):
+            voice.answered(tool.call_id, _wrong(wrong))
             return
         context = replace(
             context, key=f"{self._call_id}-{tool.call_id}", kept=self._kept, noted=partial(self._note, tool)
@@ -168,11 +165,8 @@ class Toolbox:
     # -- Tools of MCP servers
 
     def _use_server(self, server: McpServer, offered: Json, tool: ToolCall, voice: Voice) -> None:
-        wrong = mistakes(offered["parameters"], tool.arguments)
-        if wrong:
-            voice.answered(
-                tool.call_id, f"Not called, as the arguments are wrong: {wrong} Put them right and try again."
-            )
+        if wrong := mistakes(offered["parameters"], tool.arguments):
+            voice.answered(tool.call_id, _wrong(wrong))
         elif server.approval:
             decided = partial(self._decided, server, offered, tool, voice)
             voice.answered(tool.call_id, self._consent.ask(tool.name, tool.arguments, voice.turns, decided))
@@ -214,7 +208,7 @@ class Toolbox:
         self._moment = None
 
     async def _run(
-        self, tool: ToolCall, voice: Voice, work: Awaitable[str], timeout: float, failure: str, speak: bool,
+        self, tool: ToolCall, voice: Voice, work: Awaitable[str], patience: float, failure: str, speak: bool,
     ) -> None:  # fmt: skip
         """Run one; whatever happens, the model hears an answer, in time."""
         late = False
@@ -228,9 +222,9 @@ class Toolbox:
         def give_up() -> None:
             nonlocal late
             late = True
-            answer(_failed(f"it has not answered within {timeout:g} seconds.", failure), speak=True)
+            answer(_failed(f"it has not answered within {patience:g} seconds.", failure), speak=True)
 
-        watch = self._clock.callLater(timeout, give_up)
+        watch = self._clock.callLater(patience, give_up)
         try:
             output, well = str(await work), True
         except ToolFailed as error:
@@ -247,6 +241,10 @@ class Toolbox:
             self._journal.happened("tool.late", name=tool.name, call=tool.call_id, output=output[:SHOWN])
         else:
             answer(output, speak=speak or not well)
+
+
+def _wrong(mistakes: str) -> str:
+    return f"Not called, as the arguments are wrong: {mistakes} Put them right and try again."
 
 
 def _failed(why: str, sentence: str) -> str:

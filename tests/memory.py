@@ -29,20 +29,24 @@ from extenbot.interfaces import (
     Bot,
     CallLog,
     CallRecord,
+    Exchange,
     Flow,
     Function,
     Json,
     LinkListener,
+    McpServer,
     Playout,
     Price,
     Registration,
     RtpReceiver,
+    Screening,
     Target,
     ToolContext,
     Voice,
     VoiceListener,
     VoiceOrder,
     VoiceSurroundings,
+    unnoted,
 )
 from extenbot.media import g711, rtp
 from extenbot.media.pacer import Pacer
@@ -283,6 +287,42 @@ class Said(NamedTuple):
     event: dict[str, Any]
 
 
+class MemoryServers:
+    """MCP servers whose tools are what a test says."""
+
+    def __init__(self) -> None:
+        self.listed: dict[str, tuple[Json, ...]] = {}  # by label
+        self.waiting: dict[str, Deferred[None]] = {}
+        self.watched: dict[str, list[Callable[[], None]]] = {}
+        self.calls: list[tuple[str, str, Json]] = []
+        self.results: dict[str, Callable[[Json], Awaitable[str]]] = {}  # by tool
+
+    def tools(self, server: McpServer) -> tuple[Json, ...]:
+        return self.listed.get(server.label, ())
+
+    def ready(self, server: McpServer) -> Deferred[None]:
+        return self.waiting.setdefault(server.label, Deferred())
+
+    def watch(self, server: McpServer, changed: Callable[[], None]) -> Callable[[], None]:
+        watching = self.watched.setdefault(server.label, [])
+        watching.append(changed)
+        return lambda: watching.remove(changed)
+
+    def list(self, label: str, *names: str) -> None:
+        """The server has these tools now."""
+        schema = {"type": "object", "properties": {"what": {"type": "string"}}}
+        self.listed[label] = tuple({"name": name, "description": name, "parameters": schema} for name in names)
+        for changed in tuple(self.watched.get(label, ())):
+            changed()
+
+    async def call(
+        self, server: McpServer, name: str, arguments: Json, noted: Callable[[Exchange], None] = unnoted
+    ) -> str:
+        self.calls.append((server.label, name, arguments))
+        noted(Exchange("MCP", server.url))
+        return await self.results[name](arguments)
+
+
 class World:
     """The service. `run` lets time pass; `left` names what has not been given back."""
 
@@ -319,6 +359,9 @@ class World:
         self.transport = "UDP"
         self.ladder: list[str] = []
         self.messages: list[bytes] = []  # SIP, both ways
+        self.servers = MemoryServers()
+        self.screenings: dict[str, Deferred[Screening]] = {}  # by bot: what its owner says of a call
+        self.screened: list[tuple[str, Json]] = []
         self.functions: dict[str, Callable[[Json], Awaitable[str]]] = {}
         self.disguise: Callable[[Voice], Any] = lambda voice: voice  # what a call is given for its voice
         self.asked: list[tuple[str, dict[str, Any], ToolContext]] = []
@@ -348,6 +391,9 @@ class World:
                 pacer=Pacer(self.clock),
                 open_voice=self._open_voice,
                 run_tool=self._run_tool,
+                servers=self.servers,
+                calls_mcp=lambda bot: bot.model.startswith("provider"),
+                screen=self._screen,
                 records=self,
                 rtp_timeout=rtp_timeout,
                 ledger=self.ledger,
@@ -490,6 +536,14 @@ class World:
     def meant_by(self, host: str) -> Bot | None:
         found = self.trusting(host)
         return next(iter(found.values())) if len(found) == 1 else None
+
+    def _screen(self, bot: Bot, variables: Json) -> Deferred[Screening] | None:
+        self.screened.append((bot.username, variables))
+        return self.screenings.get(bot.username)
+
+    def of_account(self, account_id: str, text: str) -> Bot | None:
+        mine = (bot for bot in self.bots.values() if bot.account_id == account_id)
+        return next((bot for bot in mine if text in (bot.id, bot.username, bot.name)), None)
 
     def by_id(self, bot_id: str) -> Bot | None:
         return next((bot for bot in self.bots.values() if bot.id == bot_id), None)

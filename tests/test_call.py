@@ -1421,6 +1421,7 @@ class Machine(Case):
         "ended": ("caller hung up",),
         "hang_up": ("ended from the console",),
         "asked": (ToolCall("c1", "add", {}),),
+        "approval": (ToolCall("m1", "shop.order", {}),),
         "transfer": (ToolCall("c2", "transfer_call", {}),),
         "returned": ("The line is busy.",),
         "apologised": (),

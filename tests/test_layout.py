@@ -16,7 +16,7 @@ CALLS = {
 }  # fmt: skip
 #: lowest first; a module imports only from lower rows, or from its own room
 ROWS = (
-    {"errors", "interfaces", "settings", "manner", "tasks", "networks"},
+    {"errors", "interfaces", "settings", "manner", "abilities", "tasks", "networks"},
     {"sip", "media", "ai"},
     CALLS,
     {"net", "store", "web", "sandbox"},

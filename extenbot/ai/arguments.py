@@ -23,9 +23,8 @@ LONGEST = 200
 def mistakes(parameters: Json, arguments: Json) -> str:
     """What is wrong with the arguments, for the model to put right; empty when they are good."""
     try:
-        found = sorted(
-            _validator(dumps(parameters)).iter_errors(arguments), key=lambda error: list(map(str, error.path))
-        )
+        errors = _validator(dumps(parameters)).iter_errors(arguments)
+        found = sorted(errors, key=lambda error: list(map(str, error.path)))
     except (Unresolvable, RecursionError):  # a schema that nobody can satisfy is not the model's fault
         return ""
     return " ".join(_sentences(found[:MOST]))

@@ -77,8 +77,8 @@ SEND_DIGITS = _tool(
 
 CALLER_DECISION = _tool(
     DECIDE,
-    "Some things are done only when the caller has agreed: you are told so when you ask for them. Ask the caller, wait for"
-    " the answer, then call this.",
+    "Some things are done only when the caller has agreed: you are told so when you ask for them. Ask the caller, wait"
+    " for the answer, then call this.",
     {
         "request": {"type": "string", "description": "The name of the request, as you were told"},
         "agreed": {"type": "boolean", "description": "Whether the caller clearly said yes"},

@@ -24,6 +24,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
 from extenbot.ai import pasted
 from extenbot.ai.built_in import BUILT_IN
 from extenbot.errors import Invalid, ToolFailed
@@ -90,6 +93,11 @@ def check_description(text: str) -> None:
             isinstance(required, list) and all(isinstance(word, str) and word in properties for word in required),
             'The "required" of its "parameters" must be a list of names from "properties".',
         )
+        try:
+            Draft202012Validator.check_schema(parameters)
+        except SchemaError as error:
+            where = ".".join(["parameters", *map(str, error.path)])
+            raise Invalid({"description": f"Not a JSON schema (2020-12) at {where}: {error.message[:200]}."}) from None
 
 
 @lru_cache(maxsize=1024)

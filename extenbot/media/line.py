@@ -47,16 +47,16 @@ class Statistics:
     """The packets of one call so far. Lost and jitter are of the caller's audio as it came to us."""
 
     codec: str
-    packets_sent: int
-    packets_received: int
-    packets_lost: int
-    packets_late: int  # came after their turn, or twice
-    packets_ignored: int  # not RTP of this call, not authentic, or from somebody who is not (yet) heard
-    ignored_from: Address | None  # the last of those
-    jitter_ms: float
-    remote_lost: int | None  # of our packets, as the other side reported
-    remote_jitter_ms: float | None
-    round_trip_ms: float | None
+    packets_sent: int = 0
+    packets_received: int = 0
+    packets_lost: int = 0
+    packets_late: int = 0  # came after their turn, or twice
+    packets_ignored: int = 0  # not RTP of this call, not authentic, or from somebody who is not (yet) heard
+    ignored_from: Address | None = None  # the last of those
+    jitter_ms: float = 0.0
+    remote_lost: int | None = None  # of our packets, as the other side reported
+    remote_jitter_ms: float | None = None
+    round_trip_ms: float | None = None
 
 
 class Line:

@@ -1,36 +1,40 @@
-"""Bots and the functions they may call. Blocks. Secrets are in clear on our side of these calls only."""
+"""Bots, and which functions and MCP servers they use. Blocks. Secrets are in clear on our side of these calls only."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from twisted.logger import Logger
 
-from extenbot.ai.tools import name_of
 from extenbot.errors import Invalid
-from extenbot.interfaces import Bot, Function
+from extenbot.interfaces import Bot
 from extenbot.manner import restored, restored_destinations, stored, stored_destinations
 from extenbot.store import tables
 from extenbot.store.database import Database
 from extenbot.store.fields import (
     BOT_FIELDS,
     checked_bot,
-    checked_function,
     new_id,
     new_password,
     new_username,
     with_values,
 )
+from extenbot.store.functions import check_names, read_function
 from extenbot.store.keys import Keys, WrongKey
 from extenbot.store.sentences import Held
 from extenbot.store.sentences import read as read_sentences
+from extenbot.store.servers import read_server
 
-SECRET = frozenset({"password", "token"})
+SECRET = frozenset({"password", "token", "hook_token", "hook_secret"})
+_LINKS = {
+    "functions": (tables.functions, tables.bot_functions, "function_id"),
+    "servers": (tables.mcp_servers, tables.bot_servers, "server_id"),
+}
+_Rows = dict[str, list[Row[Any]]]
 _PLAIN = BOT_FIELDS - SECRET - {"destinations"}
 
 
@@ -46,19 +50,15 @@ class Snapshot(NamedTuple):
     sentences: Held = {}  # noqa: RUF012 — a Mapping, as those above
 
 
-def _function(row: Row[Any], keys: Keys) -> Function:
-    return Function(row.id, row.name, row.url, keys.unseal(row.token_sealed), row.description, row.template)
-
-
-def _bot(row: Row[Any], functions: Iterable[Row[Any]], keys: Keys) -> Bot:
-    plain = {name: getattr(row, name) for name in _PLAIN}
+def _bot(row: Row[Any], functions: Iterable[Row[Any]], servers: Iterable[Row[Any]], keys: Keys) -> Bot:
+    plain: dict[str, Any] = {name: getattr(row, name) for name in _PLAIN}
     plain["enabled"] = bool(row.enabled)
+    plain |= {name: keys.unseal(getattr(row, f"{name}_sealed")) for name in SECRET}
     return Bot(
         id=row.id,
         account_id=row.account_id,
-        password=keys.unseal(row.password_sealed),
-        token=keys.unseal(row.token_sealed),
-        functions=tuple(_function(function, keys) for function in functions),
+        functions=tuple(read_function(function, keys) for function in functions),
+        servers=tuple(read_server(server, keys) for server in servers),
         destinations=restored_destinations(row.destinations)[0],
         manner=restored(row.manner)[0],
         **plain,
@@ -68,25 +68,28 @@ def _bot(row: Row[Any], functions: Iterable[Row[Any]], keys: Keys) -> Bot:
 def _columns(bot: Bot, keys: Keys) -> dict[str, Any]:
     plain: dict[str, Any] = {name: getattr(bot, name) for name in _PLAIN}
     return plain | {
-        "password_sealed": keys.seal(bot.password),
-        "token_sealed": keys.seal(bot.token),
+        **{f"{name}_sealed": keys.seal(getattr(bot, name)) for name in SECRET},
         "destinations": stored_destinations(bot.destinations),
         "manner": stored(bot.manner),
     }
 
 
-def _linked(connection: Connection, bot_ids: Select[Any] | None = None) -> dict[str, list[Row[Any]]]:
-    """The rows of functions by bot id."""
-    link = tables.bot_functions
-    query = (
-        select(link.c.bot_id, tables.functions)
-        .join(link, link.c.function_id == tables.functions.c.id)
-        .order_by(tables.functions.c.created, tables.functions.c.id)
-    )
-    found: dict[str, list[Row[Any]]] = {}
+def _linked(connection: Connection, link: Table, table: Table, bot_ids: Select[Any] | None = None) -> _Rows:
+    """The rows of functions or MCP servers by bot id, the oldest first."""
+    other = next(column for column in link.c if column.name != "bot_id")
+    query = select(link.c.bot_id, table).join(link, other == table.c.id).order_by(table.c.created, table.c.id)
+    found: _Rows = {}
     for row in connection.execute(query if bot_ids is None else query.where(link.c.bot_id.in_(bot_ids))):
         found.setdefault(row.bot_id, []).append(row)
     return found
+
+
+def _functions(connection: Connection, bot_ids: Select[Any] | None = None) -> _Rows:
+    return _linked(connection, tables.bot_functions, tables.functions, bot_ids)
+
+
+def _servers(connection: Connection, bot_ids: Select[Any] | None = None) -> _Rows:
+    return _linked(connection, tables.bot_servers, tables.mcp_servers, bot_ids)
 
 
 class Bots:
@@ -127,11 +130,13 @@ class Bots:
         if not (chosen.get("model") or chosen.get("token") or chosen.get("ai_url")):
             chosen["model"] = "sandbox"  # it needs nothing else
         empty = Bot(id=new_id(), account_id=account_id, name="", kind="registrar", username="", password="")
+        links = _links(chosen)
         bot = checked_bot(with_values(empty, chosen))
         row = _columns(bot, self._database.keys) | {"id": bot.id, "account_id": account_id, "created": self._now()}
         try:
             with self._database.change() as connection:
                 connection.execute(insert(tables.bots).values(row))
+                self._link(connection, bot, links)
         except IntegrityError as error:
             if generated and self.find(bot.username):
                 return self.add(account_id, values)
@@ -143,16 +148,33 @@ class Bots:
         old = self.get(bot_id)
         if old is None:
             return None
+        values = dict(values)
+        links = _links(values)
         bot = checked_bot(with_values(old, values))
         try:
             with self._database.change() as connection:
                 row = _columns(bot, self._database.keys)
                 connection.execute(update(tables.bots).where(tables.bots.c.id == bot_id).values(row))
+                self._link(connection, bot, links)
                 if (old.username, old.kind) != (bot.username, bot.kind):  # they were made with another name
                     connection.execute(delete(tables.bindings).where(tables.bindings.c.bot_id == bot_id))
         except IntegrityError as error:
             raise _taken() from error
-        return bot
+        return self.get(bot_id)
+
+    def _link(self, connection: Connection, bot: Bot, links: Mapping[str, Sequence[str]]) -> None:
+        """These are now its functions and MCP servers, where they are said; `Invalid` when one is not the account's."""
+        for field, ids in links.items():
+            table, link, column = _LINKS[field]
+            mine = select(table).where(table.c.account_id == bot.account_id, table.c.id.in_(ids))
+            found = connection.execute(mine).all()
+            if len(found) != len(set(ids)):
+                raise Invalid({field: "There is no such thing in this account."})
+            if field == "functions":
+                check_names([read_function(row, self._database.keys) for row in found], field)
+            connection.execute(delete(link).where(link.c.bot_id == bot.id))
+            for each in dict.fromkeys(ids):
+                connection.execute(insert(link).values({"bot_id": bot.id, column: each}))
 
     def remove(self, bot_id: str) -> bool:
         with self._database.change() as connection:
@@ -169,15 +191,15 @@ class Bots:
             owners = tables.accounts.c
             accounts = connection.execute(select(owners.id, owners.admin, owners.cap_day)).all()
             sentences = read_sentences(connection, before.sentences)
-            linked = _linked(connection)
+            all_functions, all_servers = _functions(connection), _servers(connection)
             for row in connection.execute(select(tables.bots)):
-                functions = linked.get(row.id, [])
-                seen = (tuple(row), *(tuple(function) for function in functions))
+                functions, servers = all_functions.get(row.id, []), all_servers.get(row.id, [])
+                seen = (tuple(row), *map(tuple, functions), None, *map(tuple, servers))
                 if before.rows.get(row.id) == seen:
                     bots[row.id], rows[row.id] = before.bots[row.id], seen
                     continue
                 try:
-                    bots[row.id] = _bot(row, functions, keys)
+                    bots[row.id] = _bot(row, functions, servers, keys)
                 except WrongKey:
                     unreadable.append(row.name)
                     continue
@@ -205,58 +227,19 @@ class Bots:
         if condition is not None:
             query, ids = query.where(condition), ids.where(condition)
         with self._database.read() as connection:
-            linked = _linked(connection, ids)
+            functions, servers = _functions(connection, ids), _servers(connection, ids)
             rows = connection.execute(query).all()
-        return [_bot(row, linked.get(row.id, ()), self._database.keys) for row in rows]
+        return [_bot(row, functions.get(row.id, ()), servers.get(row.id, ()), self._database.keys) for row in rows]
 
 
-class Functions:
-    def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
-        self._database = database
-        self._now = now
-
-    def all(self, account_id: str | None = None) -> list[tuple[Function, str, tuple[str, ...]]]:
-        """Each function with its account's id and the ids of the bots that may call it; the oldest first."""
-        table, link = tables.functions, tables.bot_functions
-        query = select(table).order_by(table.c.created, table.c.id)
-        with self._database.read() as connection:
-            bots: dict[str, list[str]] = {}
-            for pair in connection.execute(select(link).order_by(link.c.bot_id)):
-                bots.setdefault(pair.function_id, []).append(pair.bot_id)
-            rows = connection.execute(query if account_id is None else query.where(table.c.account_id == account_id))
-            return [(_function(r, self._database.keys), r.account_id, tuple(bots.get(r.id, ()))) for r in rows]
-
-    def add(self, account_id: str, function: Function, bot_ids: Sequence[str] = ()) -> Function:
-        """A new function, linked to bots of the same account. `Invalid` when wrong."""
-        function = checked_function(replace(function, id=new_id()))
-        for bot_id in bot_ids:
-            bot = Bots(self._database).get(bot_id, account_id)
-            if bot is None:
-                raise Invalid({"bot": f"There is no bot {bot_id} in this account."})
-            if name_of(function) in map(name_of, bot.functions):
-                raise Invalid({"bot": f"The bot {bot.name} has a function called {name_of(function)} already."})
-        row = {
-            "id": function.id,
-            "account_id": account_id,
-            "name": function.name,
-            "url": function.url,
-            "token_sealed": self._database.keys.seal(function.token),
-            "description": function.description,
-            "template": function.template,
-            "created": self._now(),
-        }
-        try:
-            with self._database.change() as connection:
-                connection.execute(insert(tables.functions).values(row))
-                for bot_id in dict.fromkeys(bot_ids):
-                    connection.execute(insert(tables.bot_functions).values(bot_id=bot_id, function_id=function.id))
-        except IntegrityError as error:
-            raise Invalid({"name": "There is a function with this name already."}) from error
-        return function
-
-    def remove(self, function_id: str) -> bool:
-        with self._database.change() as connection:
-            return connection.execute(delete(tables.functions).where(tables.functions.c.id == function_id)).rowcount > 0
+def _links(values: dict[str, Any]) -> dict[str, list[str]]:
+    """Take out the ids of what is to be linked; what is not there, or None, stays as it was."""
+    found = {}
+    for field in _LINKS:
+        ids = values.pop(field, None)
+        if ids is not None:
+            found[field] = list(ids)
+    return found
 
 
 def _taken() -> Invalid:

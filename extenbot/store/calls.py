@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy import Row, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from extenbot.interfaces import CallRecord, Event, Line
-from extenbot.store import tables
+from extenbot.store import outbox, tables
 from extenbot.store.database import Database
 
 _PLAIN = tuple(field.name for field in fields(CallRecord) if field.name not in ("transcript", "usage", "events"))
@@ -37,8 +38,16 @@ def _record(row: Row[Any], transcript: tuple[Line, ...] = (), events: tuple[Even
 
 
 class Calls:
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        link: Callable[[str], str] = lambda _call_id: "",
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`link` gives the page of a call, for those who are told of it."""
         self._database = database
+        self._link = link
+        self._now = now
 
     def write(self, record: CallRecord) -> bool:
         """False when its account is gone; writing the same call again changes nothing."""
@@ -71,6 +80,7 @@ class Calls:
                     connection.execute(insert(tables.transcript_lines), lines)
                 if events:
                     connection.execute(insert(tables.call_events), events)
+                outbox.put(connection, record, self._link(record.id), self._now())
         except IntegrityError:
             if self.get(record.id) is not None:
                 return True

@@ -74,6 +74,14 @@ class Directory:
     def by_id(self, bot_id: str) -> Bot | None:
         return self._now.bots.get(bot_id)
 
+    def of_account(self, account_id: str, text: str) -> Bot | None:
+        mine = [bot for bot in self._now.bots.values() if bot.account_id == account_id]
+        for name in ("id", "username", "name"):
+            for bot in mine:
+                if getattr(bot, name) == text:
+                    return bot
+        return None
+
     def trusting(self, host: str) -> Mapping[str, Bot]:
         return self._trusting.at(host)
 

@@ -15,10 +15,10 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
+from extenbot import prompt
 from extenbot.ai.dialects import DIALECTS, check_extra, name_of
-from extenbot.ai.tools import check_description, check_template
 from extenbot.errors import Invalid
-from extenbot.interfaces import Bot, Destination, Function
+from extenbot.interfaces import Bot, Destination
 from extenbot.manner import MANNER, Field
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 """What the fields of a bot that have a fixed choice may be, the default first unless there is none."""
 
-BOT_FIELDS = frozenset(field.name for field in fields(Bot)) - {"id", "account_id", "functions", "manner"}
+BOT_FIELDS = frozenset(field.name for field in fields(Bot)) - {"id", "account_id", "functions", "servers", "manner"}
 EDITABLE = BOT_FIELDS | MANNER.keys()
 """The fields of a bot that forms and commands may set: its own, and flat beside them those of its manner."""
 
@@ -75,7 +75,7 @@ def new_id() -> str:
 # -- Readers: a text to a value, or ValueError with a sentence ---------------------------
 
 
-def _line(longest: int, *, required: bool = False) -> Callable[[str], str]:
+def line(longest: int, *, required: bool = False) -> Callable[[str], str]:
     def read(text: str) -> str:
         text = text.strip()
         if required and not text:
@@ -101,7 +101,21 @@ def _lines(longest: int) -> Callable[[str], str]:
     return read
 
 
-def _document(check: Callable[[str], None]) -> Callable[[str], str]:
+def _prompt(longest: int) -> Callable[[str], str]:
+    """Text with variables."""
+
+    def read(text: str) -> str:
+        text = _lines(longest)(text)
+        try:
+            prompt.check(text, "")
+        except Invalid as error:
+            raise ValueError(*error.problems.values()) from None
+        return text
+
+    return read
+
+
+def document(check: Callable[[str], None]) -> Callable[[str], str]:
     """JSON that people write, kept as it is; an empty one is good."""
 
     def read(text: str) -> str:
@@ -124,9 +138,9 @@ def _kind(text: str) -> str:
     return text
 
 
-def _secret(longest: int) -> Callable[[str], str]:
+def secret(longest: int) -> Callable[[str], str]:
     def read(text: str) -> str:
-        text = _line(longest)(text)
+        text = line(longest)(text)
         if any(character.isspace() for character in text):
             raise ValueError("No spaces, please.")
         return text
@@ -135,7 +149,7 @@ def _secret(longest: int) -> Callable[[str], str]:
 
 
 def _issued_username(text: str) -> str:
-    text = _line(64, required=True)(text)
+    text = line(64, required=True)(text)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", text):
         raise ValueError("Letters, digits and . _ + - only, beginning with a letter or digit.")
     if text.lower() in RESERVED:
@@ -144,7 +158,7 @@ def _issued_username(text: str) -> str:
 
 
 def _given_username(text: str) -> str:
-    text = _line(128)(text)
+    text = line(128)(text)
     if not text:
         raise ValueError("A registrant needs the username that its PBX gave out.")
     if not re.fullmatch(r"[^\s\"<>\\:@]+", text):
@@ -161,14 +175,14 @@ def _proxy(text: str) -> str:
 
 
 def _auth_id(text: str) -> str:
-    text = _line(128)(text)
+    text = line(128)(text)
     if text and not re.fullmatch(r"[^\s\"\\]+", text):
         raise ValueError('No spaces and none of " \\, please.')
     return text
 
 
 def _given_domain(text: str) -> str:
-    text = _line(253)(text)
+    text = line(253)(text)
     if not text:
         raise ValueError("A registrant needs the domain of its PBX.")
     text = _domain(f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text)
@@ -178,15 +192,15 @@ def _given_domain(text: str) -> str:
 
 
 def _domain(text: str) -> str:
-    text = _line(253)(text).lower()
+    text = line(253)(text).lower()
     if text and not re.fullmatch(_HOST + _PORT, text):
         raise ValueError("A host name or address, with :port when it is not 5060.")
     return text
 
 
-def _url(*schemes: str, required: bool = False) -> Callable[[str], str]:
+def url(*schemes: str, required: bool = False) -> Callable[[str], str]:
     def read(text: str) -> str:
-        text = _line(1000, required=required)(text)
+        text = line(1000, required=required)(text)
         if not text:
             return text
         try:
@@ -204,7 +218,7 @@ def _url(*schemes: str, required: bool = False) -> Callable[[str], str]:
 def _transfer_uri(text: str) -> str:
     if "\r" in text or "\n" in text:
         raise ValueError("One line, please.")
-    text = _line(255)(text)
+    text = line(255)(text)
     if text and not _SIP_URI.fullmatch(text) and not _TEL_URI.fullmatch(text):
         raise ValueError("A SIP or telephone URI, please, such as sip:100@10.8.0.1 or tel:+4930123456.")
     return text
@@ -212,7 +226,7 @@ def _transfer_uri(text: str) -> str:
 
 def _callee(text: str) -> str:
     """Whom a call can be sent to: as a transfer, or a plain number at the PBX."""
-    text = _line(255)(text)
+    text = line(255)(text)
     return text if _NUMBER.fullmatch(text) else _transfer_uri(text)
 
 
@@ -248,7 +262,7 @@ def _destination(row: object, position: int) -> Destination | None:
         callees = [_callee(uri) for uri in uris.split()]
         if not 1 <= len(callees) <= MOST_URIS:
             raise ValueError(f"One to {MOST_URIS} numbers or URIs, please, separated by blanks.")
-        return Destination(name.strip(), " ".join(callees), _line(LONGEST_WHEN)(when))
+        return Destination(name.strip(), " ".join(callees), line(LONGEST_WHEN)(when))
     except ValueError as error:
         raise ValueError(f"Destination {name.strip()}: {error}") from None
 
@@ -305,7 +319,7 @@ def _whole(text: str, low: int, high: int) -> int:
 
 
 def _transport(text: str) -> str:
-    text = _line(10)(text).lower()
+    text = line(10)(text).lower()
     if text and text not in TRANSPORTS:
         raise ValueError(f"Choose {', '.join(TRANSPORTS[:-1])} or {TRANSPORTS[-1]}, or nothing for what DNS says.")
     return text
@@ -347,7 +361,7 @@ def _transfer_mode(text: str) -> str:
     return text
 
 
-class _Reading:
+class Reading:
     """Reads fields one after the other and collects what is wrong with them."""
 
     def __init__(self) -> None:
@@ -382,7 +396,7 @@ def with_values(bot: Bot, values: Mapping[str, Any]) -> Bot:
 
 def checked_bot(bot: Bot) -> Bot:
     """The bot with every field in its settled form; `Invalid` otherwise."""
-    read = _Reading()
+    read = Reading()
     registrant = bot.kind == "registrant"
     if registrant and not str(bot.port).strip("0 "):  # people write domain:port
         domain, colon, port = bot.domain.strip().rpartition(":")
@@ -390,17 +404,17 @@ def checked_bot(bot: Bot) -> Bot:
             bot = replace(bot, domain=domain, port=cast(int, port))
     bot = replace(
         bot,
-        name=read("name", _line(100, required=True), bot.name),
+        name=read("name", line(100, required=True), bot.name),
         kind=read("kind", _kind, bot.kind),
         username=read("username", _given_username if registrant else _issued_username, bot.username),
-        password=read("password", _line(128), bot.password),
+        password=read("password", line(128), bot.password),
         domain=read("domain", _given_domain if registrant else _domain, bot.domain),
-        model=read("model", _line(100), bot.model),
-        voice=read("voice", _line(100), bot.voice),
-        token=read("token", _secret(500), bot.token),
-        ai_url=read("ai_url", _url("ws", "wss"), bot.ai_url),
-        instruction=read("instruction", _lines(LONGEST_INSTRUCTION), bot.instruction),
-        welcome=read("welcome", _lines(LONGEST_WELCOME), bot.welcome),
+        model=read("model", line(100), bot.model),
+        voice=read("voice", line(100), bot.voice),
+        token=read("token", secret(500), bot.token),
+        ai_url=read("ai_url", url("ws", "wss"), bot.ai_url),
+        instruction=read("instruction", _prompt(LONGEST_INSTRUCTION), bot.instruction),
+        welcome=read("welcome", _prompt(LONGEST_WELCOME), bot.welcome),
         transfer_uri=read("transfer_uri", _transfer_uri, bot.transfer_uri),
         transfer_mode=read("transfer_mode", _transfer_mode, bot.transfer_mode),
         auth_id=read("auth_id", _auth_id, bot.auth_id),
@@ -412,6 +426,10 @@ def checked_bot(bot: Bot) -> Bot:
         trusted=read("trusted", _trusted, bot.trusted),
         enabled=read("enabled", _enabled, bot.enabled),
         destinations=read("destinations", _destinations, bot.destinations),
+        before_url=read("before_url", url("http", "https"), bot.before_url),
+        after_url=read("after_url", url("http", "https"), bot.after_url),
+        hook_token=read("hook_token", secret(4000), bot.hook_token),
+        hook_secret=read("hook_secret", secret(500), bot.hook_secret),
         manner=replace(
             bot.manner,
             **{name: read(name, _mannerly(name, field), getattr(bot.manner, name)) for name, field in MANNER.items()},
@@ -431,36 +449,21 @@ def checked_bot(bot: Bot) -> Bot:
     return read.done(bot)
 
 
-def checked_function(function: Function) -> Function:
-    """The function with every field in its settled form; `Invalid` otherwise."""
-    read = _Reading()
-    return read.done(
-        replace(
-            function,
-            name=read("name", _line(100, required=True), function.name),
-            url=read("url", _url("http", "https", required=True), function.url),
-            token=read("token", _secret(4000), function.token),
-            description=read("description", _document(check_description), function.description),
-            template=read("template", _document(check_template), function.template),
-        )
-    )
-
-
 def checked_account(email: str, password: str) -> tuple[str, str]:
     """The email in lower case and the password; `Invalid` otherwise."""
-    read = _Reading()
+    read = Reading()
     return read.done((read("email", _email, email), read("password", _account_password, password)))
 
 
 def checked_cap(raw: object) -> float:
     """What the bots of an account may cost a day, USD, as typed; `Invalid` otherwise."""
-    read = _Reading()
+    read = Reading()
     cap: float = read("cap_day", MANNER["cap_day"].read, raw)
     return read.done(cap)
 
 
 def _email(text: str) -> str:
-    text = _line(254)(text).lower()
+    text = line(254)(text).lower()
     if not _EMAIL.fullmatch(text) or ".." in text:
         raise ValueError("An email address, please, such as you@example.org.")
     return text

@@ -19,15 +19,18 @@ from extenbot.settings import Settings
 from extenbot.sip.registrar import Binding
 from extenbot.store.accounts import Accounts
 from extenbot.store.bindings import Bindings
-from extenbot.store.bots import Bots, Functions
+from extenbot.store.bots import Bots
 from extenbot.store.calls import Calls
 from extenbot.store.database import Database
 from extenbot.store.directory import Directory
 from extenbot.store.fields import new_password
+from extenbot.store.functions import Functions
 from extenbot.store.ledger import Ledger
+from extenbot.store.outbox import Outbox
 from extenbot.store.recordings import Recordings
 from extenbot.store.registrations import Registrations
 from extenbot.store.sentences import Sentences
+from extenbot.store.servers import Servers
 from extenbot.store.writing import Part, Writing
 
 T = TypeVar("T")
@@ -82,7 +85,8 @@ class SavedRegistrations:
 
 
 class Store:
-    """`accounts`, `bots`, `functions`, `calls` and `registrations` block: give their methods to `run` or `change`.
+    """`accounts`, `bots`, `functions`, `servers`, `outbox`, `calls` and `registrations` block: give their methods to
+    `run` or `change`.
 
     So do `sentences.save` and `.remove` (`change`) and `recordings.path` and `.remove` (`run`).
     """
@@ -90,6 +94,8 @@ class Store:
     accounts: Accounts
     bots: Bots
     functions: Functions
+    servers: Servers
+    outbox: Outbox
     calls: Calls
     registrations: Registrations
     directory: Directory
@@ -110,7 +116,10 @@ class Store:
         self.accounts = Accounts(self._database)
         self.bots = Bots(self._database)
         self.functions = Functions(self._database)
-        self.calls = Calls(self._database)
+        self.servers = Servers(self._database)
+        self.outbox = Outbox(self._database)
+        pages = self._settings.web.url.rstrip("/")
+        self.calls = Calls(self._database, lambda call_id: f"{pages}/calls/{call_id}" if pages else "")
         self.registrations = Registrations(self._database)
         self.directory = Directory(self._database, self.run, self._reactor)
         self._writing = Writing(self.run, self._reactor)
@@ -166,7 +175,7 @@ class Store:
         return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
 
     async def change(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """`run` for what changes accounts, bots, functions or sentences: calls go by it as soon as this returns."""
+        """`run` for what changes what calls go by: they do so as soon as this returns."""
         result = await self.run(function, *args, **kwargs)
         await self.directory.refresh()
         return result

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -98,6 +98,10 @@ bots = Table(
     _column("transfer_mode", Text, server_default="blind"),
     _column("destinations", Text, server_default="[]"),
     _column("manner", Text, server_default="{}"),
+    _column("before_url", Text, server_default=""),
+    _column("after_url", Text, server_default=""),
+    _column("hook_token_sealed", Text, server_default=""),
+    _column("hook_secret_sealed", Text, server_default=""),
     CheckConstraint("kind in ('registrar', 'registrant')"),
     Index("bots_account", "account_id"),
 )
@@ -115,6 +119,10 @@ functions = Table(
     _column("description", Text),
     _column("template", Text),
     _column("created", Double),
+    _column("kind", Text, server_default="webhook"),
+    _column("options", Text, server_default="{}"),
+    _column("headers_sealed", Text, server_default=""),
+    _column("secret_sealed", Text, server_default=""),
     UniqueConstraint("account_id", "name"),
 )
 
@@ -124,6 +132,29 @@ bot_functions = Table(
     _owned("bot_id", "bots.id", primary_key=True),
     _owned("function_id", "functions.id", primary_key=True),
     Index("bot_functions_function", "function_id"),
+)
+
+mcp_servers = Table(
+    "mcp_servers",
+    metadata,
+    _column("id", Text, primary_key=True),
+    _owned("account_id", "accounts.id"),
+    _column("label", Text),
+    _column("url", Text),
+    _column("key_sealed", Text),
+    _column("headers_sealed", Text),
+    _column("allowed", Text),
+    _column("options", Text),
+    _column("created", Double),
+    UniqueConstraint("account_id", "label"),
+)
+
+bot_servers = Table(
+    "bot_servers",
+    metadata,
+    _owned("bot_id", "bots.id", primary_key=True),
+    _owned("server_id", "mcp_servers.id", primary_key=True),
+    Index("bot_servers_server", "server_id"),
 )
 
 sentences = Table(
@@ -222,4 +253,19 @@ call_events = Table(
     _column("at", Double),
     _column("what", Text),
     _column("fields", Text),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    _column("call_id", Text, primary_key=True),
+    _owned("account_id", "accounts.id"),
+    _owned("bot_id", "bots.id"),
+    _column("url", Text),
+    _column("body", Text),
+    _column("created", Double),
+    _column("tries", Integer),
+    _column("next_try", Double),
+    _column("trouble", Text),
+    Index("outbox_due", "next_try"),
 )

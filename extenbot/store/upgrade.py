@@ -32,6 +32,35 @@ STEPS: Mapping[int, tuple[str, ...]] = {
             "created double precision not null, primary key (bot_id, text_hash))"
         ),
     ),
+    3: (
+        "alter table bots add column before_url text not null default ''",
+        "alter table bots add column after_url text not null default ''",
+        "alter table bots add column hook_token_sealed text not null default ''",
+        "alter table bots add column hook_secret_sealed text not null default ''",
+        "alter table functions add column kind text not null default 'webhook'",
+        "alter table functions add column options text not null default '{}'",
+        "alter table functions add column headers_sealed text not null default ''",
+        "alter table functions add column secret_sealed text not null default ''",
+        (
+            "create table mcp_servers (id text not null primary key, "
+            "account_id text not null references accounts (id) on delete cascade, label text not null, "
+            "url text not null, key_sealed text not null, headers_sealed text not null, allowed text not null, "
+            "options text not null, created double precision not null, unique (account_id, label))"
+        ),
+        (
+            "create table bot_servers (bot_id text not null references bots (id) on delete cascade, "
+            "server_id text not null references mcp_servers (id) on delete cascade, primary key (bot_id, server_id))"
+        ),
+        "create index bot_servers_server on bot_servers (server_id)",
+        (
+            "create table outbox (call_id text not null primary key, "
+            "account_id text not null references accounts (id) on delete cascade, "
+            "bot_id text not null references bots (id) on delete cascade, url text not null, body text not null, "
+            "created double precision not null, tries integer not null, next_try double precision not null, "
+            "trouble text not null)"
+        ),
+        "create index outbox_due on outbox (next_try)",
+    ),
 }
 """What leads from each version to the next, for SQLite and PostgreSQL alike."""
 

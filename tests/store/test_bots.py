@@ -13,7 +13,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import CannotStart, Invalid
-from extenbot.interfaces import Destination, Function, Manner
+from extenbot.interfaces import Destination, Manner
 from extenbot.store import tables
 from extenbot.store.directory import POLL, Change
 from extenbot.store.fields import EDITABLE
@@ -199,7 +199,13 @@ class BotsTest(Kept):
         bot = self.add()
         made = self.other.functions.add(
             self.account.id,
-            Function("", "order", "http://127.0.0.1/", "bearer", '{"name": "o"}', "{}"),
+            {
+                "name": "order",
+                "url": "http://127.0.0.1/",
+                "token": "bearer",
+                "description": '{"name": "o"}',
+                "template": "{}",
+            },
             [bot.id, bot.id],
         )
         found = self.bots.get(bot.id)
@@ -207,12 +213,12 @@ class BotsTest(Kept):
         self.assertEqual(found.functions, (made,))
         self.assertEqual(self.store.functions.all(), [(made, self.account.id, (bot.id,))])
         with self.assertRaises(Invalid):
-            self.other.functions.add(self.account.id, Function("", "order", "http://127.0.0.1/"))
+            self.other.functions.add(self.account.id, {"name": "order", "url": "http://127.0.0.1/"})
         with self.assertRaises(Invalid) as caught:  # the model could not tell them apart
-            self.other.functions.add(self.account.id, Function("", "o", "http://127.0.0.1/"), [bot.id])
+            self.other.functions.add(self.account.id, {"name": "o", "url": "http://127.0.0.1/"}, [bot.id])
         self.assertEqual(list(caught.exception.problems), ["bot"])
         with self.assertRaises(Invalid):
-            self.other.functions.add(self.account.id, Function("", "x", "http://127.0.0.1/"), ["another's"])
+            self.other.functions.add(self.account.id, {"name": "x", "url": "http://127.0.0.1/"}, ["another's"])
         self.assertTrue(self.store.functions.remove(made.id))
         self.assertEqual(self.bots.get(bot.id), bot)
 
@@ -258,7 +264,7 @@ class DirectoryTest(Kept):
     def test_functions_and_accounts(self) -> None:
         """A new function of a bot is known, and an account that goes takes its bots along."""
         bot = self.add()
-        self.other.functions.add(self.account.id, Function("", "order", "http://127.0.0.1/"), [bot.id])
+        self.other.functions.add(self.account.id, {"name": "order", "url": "http://127.0.0.1/"}, [bot.id])
         self.reactor.advance(POLL)
         self.assertEqual([f.name for f in self.store.directory.by_id(bot.id).functions], ["order"])  # type: ignore[union-attr]
         self.other.accounts.remove(self.account.id)

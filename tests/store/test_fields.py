@@ -13,6 +13,7 @@ from extenbot.errors import Invalid
 from extenbot.interfaces import Bot, Function, Manner
 from extenbot.manner import GROUPS, MANNER, restored, stored
 from extenbot.store import fields
+from extenbot.store.outsiders import checked_function
 
 GOOD = Bot(id="1", account_id="a", name="Ada", kind="registrar", username="1000000001", password="long-enough")
 OUT = replace(GOOD, kind="registrant", domain="pbx.example.org", username="100", password="x", port=5080)
@@ -283,9 +284,9 @@ class Fields(SynchronousTestCase):
     def test_functions(self) -> None:
         """A webhook needs a name and a whole http URL."""
         good = Function("", "order", "https://example.org/hook")
-        self.assertEqual(fields.checked_function(good), good)
+        self.assertEqual(checked_function({}, good), good)
         with self.assertRaises(Invalid) as caught:
-            fields.checked_function(replace(good, name="", url="ftp://example.org", token="a\nb"))
+            checked_function({"name": "", "url": "ftp://example.org", "token": "a\nb"}, good)
         self.assertEqual(set(caught.exception.problems), {"name", "url", "token"})
 
     def test_documents(self) -> None:
@@ -293,9 +294,9 @@ class Fields(SynchronousTestCase):
         good = Function(
             "", "order", "https://example.org/hook", description='{"name": "order",}', template='\n{"a": {x},}\n'
         )
-        self.assertEqual(fields.checked_function(good), good)
+        self.assertEqual(checked_function({}, good), good)
         with self.assertRaises(Invalid) as caught:
-            fields.checked_function(replace(good, description='{"name": "or der"}', template='\n\n{"a": }'))
+            checked_function({"description": '{"name": "or der"}', "template": '\n\n{"a": }'}, good)
         self.assertEqual(set(caught.exception.problems), {"description", "template"})
         self.assertIn("line 3", caught.exception.problems["template"])
 
