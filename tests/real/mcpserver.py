@@ -1,0 +1,93 @@
+"""An MCP server by the official SDK, as a process of its own: `python mcpserver.py KIND PORT [more tools]`.
+
+KIND is "http", "stateless" or "sse". It prints a line when it serves, and one for each tool call that was cancelled.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import anyio
+from mcp.server.mcpserver import Audio, Context, Image, MCPServer
+from mcp_types import BlobResourceContents, EmbeddedResource, ResourceLink, TextResourceContents
+from pydantic import BaseModel
+
+server = MCPServer("peer", log_level="CRITICAL")
+
+
+class Weather(BaseModel):
+    degrees: int
+    sky: str
+
+
+@server.tool()
+def add(a: int, b: int) -> str:
+    """Adds two numbers."""
+    return str(a + b)
+
+
+@server.tool()
+def weather(city: str) -> Weather:
+    """Tells the weather."""
+    return Weather(degrees=len(city), sky="blue")
+
+
+@server.tool(structured_output=False)
+def media() -> list[Image | Audio]:
+    """A picture and a sound."""
+    return [Image(data=b"png", format="png"), Audio(data=b"wav", format="wav")]
+
+
+@server.tool(structured_output=False)
+def resources() -> list[ResourceLink | EmbeddedResource]:
+    """All kinds of resources."""
+    return [
+        ResourceLink(type="resource_link", name="menu", uri="https://peer.example/menu"),
+        EmbeddedResource(type="resource", resource=TextResourceContents(uri="file:///note", text="Ring twice.")),
+        EmbeddedResource(
+            type="resource",
+            resource=BlobResourceContents(uri="file:///bill.pdf", blob="cGRm", mime_type="application/pdf"),
+        ),
+    ]
+
+
+@server.tool()
+def fail() -> str:
+    """Fails."""
+    raise ValueError("no such order")
+
+
+@server.tool()
+async def slow(seconds: float) -> str:
+    """Takes its time."""
+    print("slow began", flush=True)
+    try:
+        await anyio.sleep(seconds)
+    except anyio.get_cancelled_exc_class():
+        print("slow was cancelled", flush=True)
+        raise
+    return "At last."
+
+
+@server.tool(structured_output=False)
+def huge(size: int) -> str:
+    """Says much."""
+    return "x" * size
+
+
+@server.tool()
+async def grow(name: str, ctx: Context) -> str:  # type: ignore[type-arg]
+    """Gets one more tool, and says so."""
+    server.add_tool(add, name=name, description="Adds, too.")
+    await ctx.session.send_tool_list_changed()
+    return "Grown."
+
+
+if __name__ == "__main__":
+    kind, port = sys.argv[1], int(sys.argv[2])
+    for more in sys.argv[3:]:
+        server.add_tool(add, name=more)
+    if kind == "sse":
+        anyio.run(lambda: server.run_sse_async(port=port))
+    else:
+        anyio.run(lambda: server.run_streamable_http_async(port=port, stateless_http=kind == "stateless"))
