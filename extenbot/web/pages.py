@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 from werkzeug.exceptions import HTTPException
 
-from extenbot.interfaces import Bot, CallRecord, Registration
+from extenbot.interfaces import Bot, CallRecord, Function, McpServer, Registration
 from extenbot.settings import Settings
 from extenbot.web.seams import Account, Binding, Connection, Live, Store
 from extenbot.web.throttle import Throttle
@@ -109,6 +109,7 @@ class Pages:
         # Hashing takes its time: a flood of logins must leave threads for calls and bots.
         self.hashing = DeferredSemaphore(2)
         self.speaking: set[str] = set()  # ids of bots that speak a sentence just now
+        self.trying: set[str] = set()  # ids of accounts that try a function just now
         self.views = Views()
 
     # -- Who asks, and what they get
@@ -144,6 +145,20 @@ class Pages:
         if bot is None:
             raise Turned(404, "There is no such bot.")
         return bot
+
+    async def own_function(self, function_id: str, account: Account) -> Function:
+        """The function of this account; for anybody else there is none."""
+        function = await self.store.run(self.store.functions.get, function_id, account.id)
+        if function is None:
+            raise Turned(404, "There is no such function.")
+        return function
+
+    async def own_server(self, server_id: str, account: Account) -> McpServer:
+        """The MCP server of this account; for anybody else there is none."""
+        server = await self.store.run(self.store.servers.get, server_id, account.id)
+        if server is None:
+            raise Turned(404, "There is no such MCP server.")
+        return server
 
     async def own_call(self, call_id: str, account: Account) -> CallRecord:
         """The call of this account; for anybody else there is none."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
 
-from extenbot.errors import BackendLost
-from extenbot.interfaces import Bot, CallRecord, Flow, LiveCall, Registration
+from extenbot.errors import BackendLost, ToolFailed
+from extenbot.interfaces import Bot, CallRecord, Exchange, Flow, Function, Json, LiveCall, McpServer, Registration
 
 T = TypeVar("T")
 
@@ -23,6 +23,19 @@ class Connection:
     sip_port: int = 5060
     rtp_ports: range = range(10000, 20001)
     sip_transport: str = "UDP"
+
+
+class Ran(NamedTuple):
+    """What came of a function that was run to try it."""
+
+    exchanges: tuple[Exchange, ...]
+    heard: str  # what the model would get
+    failed: bool = False
+    seconds: float = 0.0
+
+
+def _cannot_run(*_what: object) -> Deferred[Any]:
+    return fail(ToolFailed("This server runs no functions."))
 
 
 def _cannot_speak(_bot: Bot, _text: str) -> Deferred[str]:
@@ -39,6 +52,9 @@ class Live:
     `speak`         has a bot say a sentence and keeps the audio; gives what was really said, or an `ExtenbotError`
     `recording`     where the recording of the call with that id lies when there is one; for `Store.run`
     `erase`         removes that recording; for `Store.run`
+    `run_function`  runs a function once, as a call would; what came of it, also of what failed, or an `ExtenbotError`
+    `server_tools`  the tools of an MCP server, each {"name", "description", "parameters"}, or an `ExtenbotError`
+    `run_tool`      uses one of them, by its name, as `run_function` does
     """
 
     calls: Callable[[str], Sequence[LiveCall]] = lambda _account_id: ()
@@ -47,6 +63,9 @@ class Live:
     speak: Callable[[Bot, str], Deferred[str]] = _cannot_speak
     recording: Callable[[str], Path | None] = lambda _call_id: None
     erase: Callable[[str], object] = lambda _call_id: None
+    run_function: Callable[[Function, Json], Deferred[Ran]] = _cannot_run
+    server_tools: Callable[[McpServer], Deferred[tuple[Json, ...]]] = _cannot_run
+    run_tool: Callable[[McpServer, str, Json], Deferred[Ran]] = _cannot_run
 
 
 NOTHING = Live()
@@ -111,6 +130,34 @@ class Bots(Protocol):
     def remove(self, bot_id: str) -> bool: ...
 
 
+class Functions(Protocol):
+    """Values are text by the names of the fields of a `Function`; `headers` has a `Name: value` on each line."""
+
+    def all(self, account_id: str) -> Sequence[Function]: ...
+
+    def get(self, function_id: str, account_id: str) -> Function | None: ...
+
+    def add(self, account_id: str, values: Mapping[str, Any]) -> Function: ...
+
+    def edit(self, function_id: str, values: Mapping[str, Any]) -> Function | None: ...
+
+    def remove(self, function_id: str) -> bool: ...
+
+
+class Servers(Protocol):
+    """As `Functions`, of an `McpServer`; `allowed` has names separated by blanks."""
+
+    def all(self, account_id: str) -> Sequence[McpServer]: ...
+
+    def get(self, server_id: str, account_id: str) -> McpServer | None: ...
+
+    def add(self, account_id: str, values: Mapping[str, Any]) -> McpServer: ...
+
+    def edit(self, server_id: str, values: Mapping[str, Any]) -> McpServer | None: ...
+
+    def remove(self, server_id: str) -> bool: ...
+
+
 class Calls(Protocol):
     def recent(
         self, account_id: str | None = None, bot_id: str | None = None, limit: int = 50, before: float | None = None
@@ -162,6 +209,12 @@ class Store(Protocol):
 
     @property
     def bots(self) -> Bots: ...
+
+    @property
+    def functions(self) -> Functions: ...
+
+    @property
+    def servers(self) -> Servers: ...
 
     @property
     def calls(self) -> Calls: ...

@@ -16,6 +16,7 @@ from extenbot.store import accounts
 from extenbot.web.seams import Connection, Live
 from extenbot.web.site import site
 from tests.store.inline import InlinePool, InlineReactor, new_folder, open_store
+from tests.web import kept
 from tests.web.browser import Browser
 
 EVIL = "<script>alert('x')</script>&\"'"
@@ -29,7 +30,8 @@ class Pages(SynchronousTestCase):
         self.patch(accounts, "_hasher", lambda: argon2.using(rounds=1, memory_cost=8, parallelism=1))
         self.reactor, self.pool = InlineReactor(), InlinePool()
         self.reactor.advance(1_900_000_000)
-        self.store = open_store(new_folder(self), self.reactor, self.pool)
+        self.store: Any = open_store(new_folder(self), self.reactor, self.pool)
+        self.store.functions, self.store.servers = kept.functions(), kept.servers()
         self.addCleanup(self.store.close)
         self.bindings: dict[str, list[Any]] = {}
         self.registrations: dict[str, Registration] = {}
