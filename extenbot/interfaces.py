@@ -590,7 +590,7 @@ class ITool(Interface):
     def serves(function: Function) -> bool:
         """Whether this kind runs `function`."""
 
-    async def run(function: Function, arguments: Json, context: ToolContext) -> str:
+    async def run(function: Function, arguments: Json, context: ToolContext, outside: Outside) -> str:
         """What the model shall hear; `ToolFailed` with a sentence when it did not work.
 
         It takes `function.timeout` at most, or is cancelled.

@@ -29,6 +29,40 @@ def cautions(trusted: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def reachable(address: str, allow: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    """Whether bots may connect to an IP address: to public ones, and to those that the operator allows.
+
+    An IPv4 address in an IPv6 one (mapped, 6to4, Teredo, NAT64) must be public, too.
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    inner = _inner(found)
+    if any(each in network for network in allow for each in (found, inner) if each and each.version == network.version):
+        return True
+    public = found.is_global and not found.is_multicast
+    if inner is None:
+        return public
+    mapped = isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None
+    return (public or mapped) and inner.is_global and not inner.is_multicast
+
+
+def _inner(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one leads to."""
+    if isinstance(found, ipaddress.IPv4Address):
+        return None
+    if found.teredo is not None:
+        return found.teredo[1]
+    if found in _NAT64 or found in _COMPATIBLE:
+        return ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    return found.ipv4_mapped or found.sixtofour
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+
+
 class Networks(Generic[T]):
     """Named values by network, found in as many steps as there are different lengths of prefixes."""
 

@@ -15,6 +15,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, TextIO
 
@@ -25,11 +26,13 @@ from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 
-from extenbot import plugins
+from extenbot import plugins, trying
+from extenbot.ai.dialects import calls_mcp
 from extenbot.ai.pricing import PriceTable
 from extenbot.console import console
 from extenbot.control import Control
 from extenbot.errors import BackendLost, CannotStart, Refused, ToolFailed
+from extenbot.hooks import Delivery, ask
 from extenbot.interfaces import (
     Bot,
     CallLog,
@@ -49,6 +52,9 @@ from extenbot.interfaces import (
 from extenbot.media.pacer import Pacer
 from extenbot.net.addresses import ANY, listening_error, outward
 from extenbot.net.certificate import Authorities, Certificate
+from extenbot.net.mcp import Servers
+from extenbot.net.mcpsession import Sessions
+from extenbot.net.outside import Http
 from extenbot.net.resolve import Resolver, system_names
 from extenbot.net.rtp import RtpPool
 from extenbot.net.sip import SipSockets
@@ -68,7 +74,7 @@ from extenbot.store.sentences import SYNTHESISED
 from extenbot.store.store import Store
 from extenbot.surroundings import Surroundings
 from extenbot.switch import Switch
-from extenbot.web.seams import Connection, Live
+from extenbot.web.seams import Connection, Live, Ran
 from extenbot.web.site import PagesSite, site
 
 #: files, sockets and pipes of one call, generously: two UDP sockets, one TCP, and both ends of it with the local voice
@@ -141,6 +147,8 @@ class Extenbot(Service):
         self._backends = sorted(getPlugins(IVoiceBackend, plugins), key=lambda backend: backend.order)
         self._tools = list(getPlugins(ITool, plugins))
         self._tokens = tokens
+        self.outside = Http(reactor, settings.tools, time.time)
+        self.servers = Servers(reactor, Sessions(self.outside.allowed, settings.tools.trust))
         around = Surroundings(
             clock=reactor,
             now=time.time,
@@ -149,6 +157,9 @@ class Extenbot(Service):
             pacer=Pacer(reactor),
             open_voice=self._open_voice,
             run_tool=self._run_tool,
+            servers=self.servers,
+            calls_mcp=lambda bot: calls_mcp(bot, bot.ai_url or settings.ai.url),
+            screen=partial(ask, self.outside),
             records=self.store.records,
             rtp_timeout=settings.rtp.timeout,
             ledger=self.store.ledger,
@@ -195,6 +206,8 @@ class Extenbot(Service):
         self.switch.vouch(self.registrar.all())
         self.store.directory.on_changed = self._bots_changed
         Deferred.fromCoroutine(self.store.start())
+        self._delivery = Delivery(self.store, self.outside, reactor)
+        self._delivery.start()
         problems: list[Failure] = []
         self.sandbox.start().addCallbacks(self._sandbox_listens, problems.append)
         if problems:  # a TCP port is ours or not at once
@@ -238,9 +251,11 @@ class Extenbot(Service):
         self.switch.close("service stopped", lambda: emptied.callback(None))
         emptied.addTimeout(STOP_TIMEOUT, self._reactor, onTimeoutCancel=lambda _result, _timeout: None)
         await DeferredList([emptied, self.registrants.stop()])
+        await self._delivery.stop()
         self.transactions.stop()
         self.registrar.stop()
         await DeferredList([*(port.stopListening() for port in self._ports), *self.sip.close(), self.sandbox.stop()])
+        await DeferredList([self.servers.stop(), self.outside.stop()])
         await self.store.stop()
 
     def stopService(self) -> Deferred[None] | None:
@@ -333,6 +348,11 @@ class Extenbot(Service):
             await self.store.change(self.store.sentences.save, bot.id, text, audio, SYNTHESISED, said)
             return said
 
+        def run_function(function: Function, arguments: Json) -> Deferred[Ran]:
+            number = self._tokens.text(12)
+            tried = trying.try_function(self._run_tool, self._reactor, function, arguments, function.id, number)
+            return Deferred.fromCoroutine(tried)
+
         return Live(
             calls=self.switch.live,
             hang_up=hang_up,
@@ -340,12 +360,17 @@ class Extenbot(Service):
             speak=lambda bot, text: Deferred.fromCoroutine(speak(bot, text)),
             recording=self.store.recordings.path,
             erase=self.store.recordings.remove,
+            run_function=run_function,
+            server_tools=lambda server: Deferred.fromCoroutine(trying.list_tools(self.servers, server)),
+            run_tool=lambda server, name, arguments: Deferred.fromCoroutine(
+                trying.try_tool(self.servers, self._reactor, server, name, arguments)
+            ),
         )
 
     async def _run_tool(self, function: Function, arguments: Json, context: ToolContext) -> str:
         for tool in self._tools:
             if tool.serves(function):
-                result: str = await tool.run(function, arguments, context)
+                result: str = await tool.run(function, arguments, context, self.outside)
                 return result
         raise ToolFailed("nothing here can call this URL")
 

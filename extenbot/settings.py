@@ -26,6 +26,9 @@ ENVIRONMENT = "EXTENBOT_"
 DIGESTS = ("SHA-256", "SHA-512-256", "MD5")
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
 class Endpoint(NamedTuple):
     """A place to listen, from a Twisted-style string such as `udp:5060:interface=0.0.0.0`."""
 
@@ -267,6 +270,21 @@ def _words(raw: object) -> tuple[str, ...]:
     return tuple(text.strip() for text in texts if text.strip())
 
 
+def _networks(raw: object) -> tuple[Network, ...]:
+    """A list of addresses and networks; as text they are separated by commas or blanks."""
+    words = re.split(r"[,\s]+", raw.strip()) if isinstance(raw, str) else raw
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"must be a list of addresses or networks, not {raw!r}")
+    found = []
+    for word in words:
+        if word:
+            try:
+                found.append(ipaddress.ip_network(word, strict=False))
+            except ValueError:
+                raise ValueError(f"must name addresses or networks such as 10.0.0.0/8, not {word!r}") from None
+    return tuple(found)
+
+
 def _ports(raw: object) -> range:
     """`10000-20000`: both ends included. RTP takes the even ports, RTCP the odd ones above."""
     match = re.fullmatch(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*", _text(raw))
@@ -357,6 +375,17 @@ class Recordings:
 
 
 @dataclass(frozen=True, slots=True)
+class Tools:
+    allow: tuple[Network, ...] = _setting(
+        (), _networks, "private networks that functions, MCP servers and webhooks of bots may be in"
+    )
+    in_flight: int = _setting(8, _whole(1, 1000), "requests of one bot at one time; more wait")
+    redirects: int = _setting(3, _whole(0, 20), "redirects that are followed, each to an allowed address")
+    reply: int = _setting(256, _whole(1, 10240), "longest reply, KiB")
+    trust: Path | None = _setting(None, _path, "more authorities that their servers' certificates may be of, PEM")
+
+
+@dataclass(frozen=True, slots=True)
 class Console:
     listen: tuple[Endpoint, ...] = _setting(
         (Endpoint("tcp", 2222, "127.0.0.1"),), _listen("tcp"), "where the SSH console listens"
@@ -418,6 +447,7 @@ class Settings:
     ai: Ai = field(default_factory=Ai)
     sandbox: Sandbox = field(default_factory=Sandbox)
     recordings: Recordings = field(default_factory=Recordings)
+    tools: Tools = field(default_factory=Tools)
     console: Console = field(default_factory=Console)
     limits: Limits = field(default_factory=Limits)
     guard: Guard = field(default_factory=Guard)
@@ -446,6 +476,7 @@ SECTIONS: dict[str, type[Any]] = {
     "ai": Ai,
     "sandbox": Sandbox,
     "recordings": Recordings,
+    "tools": Tools,
     "console": Console,
     "limits": Limits,
     "guard": Guard,

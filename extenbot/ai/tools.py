@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -30,10 +31,13 @@ from jsonschema.exceptions import SchemaError
 from extenbot.ai import pasted
 from extenbot.ai.built_in import BUILT_IN
 from extenbot.errors import Invalid, ToolFailed
-from extenbot.interfaces import Function, Json, ToolContext
+from extenbot.interfaces import Function, Json, Reply, ToolContext
 
 SPOKEN = 8000
 """Characters of a reply that the model is given."""
+
+REFUSAL = 300
+"""Characters of an error's body that the model is told."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLACE = re.compile(r"\{[ \t]*([^\W\d][\w.-]*)[ \t]*\}")
@@ -211,6 +215,26 @@ def _unused(text: str) -> Iterator[str]:
 
 
 # -- The reply --------------------------------------------------------------------------
+
+
+def written(body: Any) -> bytes:
+    """A body as JSON."""
+    return json.dumps(body).encode()
+
+
+def with_query(url: str, arguments: Json) -> str:
+    """A URL with the arguments in its query, those that are no text as JSON."""
+    parts = urlsplit(url)
+    query = urlencode([(name, _text(value)) for name, value in arguments.items()], errors="replace")
+    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, query)))))
+
+
+def refusal(who: str, reply: Reply) -> str:
+    """Why a reply is none: its status, and the beginning of what it says, which may be just what the caller asked."""
+    words = " ".join(reply.body[:2000].decode("utf-8", "replace").split())
+    if "<" in words or not words.isprintable():  # a page for people
+        words = ""
+    return f"{who} answered with status {reply.status}" + (f": {words[:REFUSAL]}" if words else "")
 
 
 def spoken(reply: bytes, content_type: str) -> str:

@@ -91,9 +91,10 @@ class Authorities:
 
     log = Logger()
 
-    def __init__(self, path: Path | None = None) -> None:
-        """`CannotStart` when the file is of no use."""
+    def __init__(self, path: Path | None = None, setting: str = "[sip] trust") -> None:
+        """`setting` is where people name the file. `CannotStart` when it is of no use."""
         self._path = path
+        self._setting = setting
         try:
             self._context = self._load()
         except (OSError, SSL.Error) as error:
@@ -112,7 +113,7 @@ class Authorities:
                 path=str(self._path),
                 why=_why(error),
             )
-        return _Proof(self._context, name, failed)
+        return _Proof(self._context, name, failed, self._setting)
 
     def _load(self) -> SSL.Context:
         if self._path:
@@ -130,8 +131,9 @@ class _Proof:
 
     log = Logger()
 
-    def __init__(self, context: SSL.Context, name: str, failed: Callable[[str], None]) -> None:
+    def __init__(self, context: SSL.Context, name: str, failed: Callable[[str], None], setting: str) -> None:
         self._context = context
+        self._setting = setting
         self._name = name
         self._failed = failed
         try:
@@ -150,6 +152,7 @@ class _Proof:
         """OpenSSL's question for each certificate of the chain. Nothing may be raised into it."""
         try:
             words = "" if good else _PROBLEMS.get(problem, f"cannot be verified (OpenSSL's error {problem})")
+            words = words.replace("SETTING", self._setting)
             if good and not depth:
                 words = self._mismatch(shown.to_cryptography())
         except Exception:  # noqa: BLE001 - whatever a stranger's certificate holds
@@ -182,12 +185,12 @@ def _names(shown: x509.Certificate) -> list[str]:
     return [str(each.value) for kind in (x509.DNSName, x509.IPAddress) for each in listed if isinstance(each, kind)]
 
 
-_UNKNOWN = "is of an authority that is not trusted here (the setting [sip] trust adds some)"
+_UNKNOWN = "is of an authority that is not trusted here (the setting SETTING adds some)"
 _PROBLEMS = {  # of openssl-verification-options(1), the ones that people meet
     2: _UNKNOWN,
     9: "is not valid yet",
     10: "has expired",
-    18: "is signed by itself and not among the trusted ones (the setting [sip] trust)",
+    18: "is signed by itself and not among the trusted ones (the setting SETTING)",
     19: _UNKNOWN,
     20: _UNKNOWN,
     21: _UNKNOWN,

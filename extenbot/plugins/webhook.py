@@ -1,4 +1,4 @@
-"""Functions that are webhooks: a POST, its reply told to the model."""
+"""Functions that are webhooks: a request, and what its reply says told to the model."""
 
 from __future__ import annotations
 
@@ -6,26 +6,44 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from extenbot.errors import ToolFailed
-from extenbot.interfaces import Function, ITool, Json, ToolContext
+from extenbot.interfaces import Function, ITool, Json, Outside, ToolContext
+
+WITHOUT_BODY = frozenset({"GET", "DELETE"})
+"""Methods whose arguments go into the query, unless there is a template."""
 
 
 @implementer(IPlugin, ITool)
 class Webhook:
-    """Any function with an http or https URL."""
+    """Any function with an http or https URL that is nothing else."""
 
     name = "Webhook"
 
     def serves(self, function: Function) -> bool:
-        return function.url.lower().startswith(("http://", "https://"))
+        return function.kind == "webhook" and function.url.lower().startswith(("http://", "https://"))
 
-    async def run(self, function: Function, arguments: Json, context: ToolContext) -> str:
-        from extenbot.ai import tools
-        from extenbot.net.webhook import post
+    async def run(self, function: Function, arguments: Json, context: ToolContext, outside: Outside) -> str:
+        from extenbot.ai import results, tools
 
-        status, content_type, reply = await post(function.url, function.token, tools.body(function, arguments, context))
-        if not 200 <= status < 300:
-            raise ToolFailed(f"the webhook answered with status {status}")
-        return tools.spoken(reply, content_type)
+        if function.method in WITHOUT_BODY and not function.template.strip():
+            url, body = tools.with_query(function.url, arguments), b""
+        else:
+            url, body = function.url, tools.written(tools.body(function, arguments, context))
+        reply = await outside.fetch(
+            context.bot_id,
+            function.method,
+            url,
+            headers=function.headers,
+            token=function.token,
+            secret=function.secret,
+            key=context.key,
+            body=body,
+            timeout=function.timeout,
+            retries=function.retries,
+            noted=context.noted,
+        )
+        if not 200 <= reply.status < 300:
+            raise ToolFailed(tools.refusal("the webhook", reply))
+        return results.told(reply, function.result)
 
 
 webhook = Webhook()
