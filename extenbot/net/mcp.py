@@ -332,8 +332,8 @@ class _Warm:
         if self._opened and self._clock.seconds() - self._since >= PAUSES[1]:
             self._pause = 0.0
         self._session = None
+        self._try_later()  # first: who hears of the failure may ask again at once
         self._drop(why)
-        self._try_later()
 
 
 class _Listener:

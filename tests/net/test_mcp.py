@@ -227,6 +227,17 @@ class Lasting(Case):
         self.sessions[3].listener.listed((tool("buy"), tool("sell")))
         self.assertEqual(seen, [["buy"], ["buy", "sell"]])
 
+    def test_asked_again_at_once(self) -> None:
+        """A call that hears of the failure asks again at once: one attempt is under way, not two."""
+        used = self.use()
+        used.addErrback(lambda failure: (failure.trap(ToolFailed), self.names()))
+        self.sessions[0].listener.lost("cannot be reached")
+        self.assertEqual(len(self.sessions), 1)
+        self.clock.advance(1)
+        self.assertEqual(len(self.sessions), 2)
+        self.successResultOf(self.servers.stop())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_a_session_that_never_opens(self) -> None:
         """A server that takes the connection and says nothing is given up, and tried again."""
         self.told()

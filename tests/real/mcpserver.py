@@ -1,6 +1,6 @@
 """An MCP server by the official SDK, as a process of its own: `python mcpserver.py KIND PORT [more tools]`.
 
-KIND is "http", "stateless" or "sse". It prints a line when it serves, and one for each tool call that was cancelled.
+KIND is "http", "stateless" or "sse". It prints a line when the slow tool begins, and when its use was cancelled.
 """
 
 from __future__ import annotations
@@ -41,13 +41,11 @@ def media() -> list[Image | Audio]:
 @server.tool(structured_output=False)
 def resources() -> list[ResourceLink | EmbeddedResource]:
     """All kinds of resources."""
+    bill = BlobResourceContents(uri="file:///bill.pdf", blob="cGRm", mime_type="application/pdf")
     return [
         ResourceLink(type="resource_link", name="menu", uri="https://peer.example/menu"),
         EmbeddedResource(type="resource", resource=TextResourceContents(uri="file:///note", text="Ring twice.")),
-        EmbeddedResource(
-            type="resource",
-            resource=BlobResourceContents(uri="file:///bill.pdf", blob="cGRm", mime_type="application/pdf"),
-        ),
+        EmbeddedResource(type="resource", resource=bill),
     ]
 
 
@@ -60,11 +58,13 @@ def fail() -> str:
 @server.tool()
 async def slow(seconds: float) -> str:
     """Takes its time."""
-    print("slow began", flush=True)
+    sys.stdout.write("slow began\n")
+    sys.stdout.flush()
     try:
         await anyio.sleep(seconds)
     except anyio.get_cancelled_exc_class():
-        print("slow was cancelled", flush=True)
+        sys.stdout.write("slow was cancelled\n")
+        sys.stdout.flush()
         raise
     return "At last."
 
@@ -76,7 +76,7 @@ def huge(size: int) -> str:
 
 
 @server.tool()
-async def grow(name: str, ctx: Context) -> str:  # type: ignore[type-arg]
+async def grow(name: str, ctx: Context) -> str:
     """Gets one more tool, and says so."""
     server.add_tool(add, name=name, description="Adds, too.")
     await ctx.session.send_tool_list_changed()
