@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,10 +22,12 @@ from extenbot.errors import ToolFailed
 from extenbot.interfaces import Exchange, McpServer
 from extenbot.net.mcp import Servers
 from extenbot.net.mcpsession import Sessions
+from tests.need import need
 from tests.real.harness import free_port
 
 pytestmark = pytest.mark.real
 
+ROOT = Path(__file__).parent.parent.parent
 SERVER = Path(__file__).parent / "mcpserver.py"
 reactor: Any = any_reactor
 
@@ -183,3 +187,39 @@ class Sdk(Case):
         self.assertLess(reactor.seconds() - began, 0.7)
         await self.servers.stop()
         await deferLater(reactor, 0.1, lambda: None)  # the connection is taken down
+
+
+class Everything(Case):
+    """The reference server of the protocol's authors, in TypeScript."""
+
+    def start(self, kind: str = "streamableHttp", *more: str) -> subprocess.Popen[str]:
+        server = ROOT / "var/npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js"
+        need("npm's server-everything", "sh tests/install.sh", server.exists() and shutil.which("node") is not None)
+        command = ["node", str(server), kind, *more]
+        environment = {**os.environ, "PORT": str(self.port)}
+        peer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+        self.addCleanup(self.end, peer)
+        return peer
+
+    async def test_streamable_http(self) -> None:
+        """All the tools that a bot can use are used, and each has something to say."""
+        self.start()
+        server = self.server(timeout=10.0)
+        names = await self.until(server, bool)
+        self.assertIn("echo", names)
+        self.assertEqual(await self.use(server, "echo", message="Grüezi"), "Echo: Grüezi")
+        self.assertIn("5", await self.use(server, "get-sum", a=2, b=3))
+        self.assertIn("[an image, image/png]", await self.use(server, "get-tiny-image"))
+        self.assertIn("temperature", await self.use(server, "get-structured-content", location="Chicago"))
+        links = await self.use(server, "get-resource-links", count=2)
+        self.assertEqual(links.count("demo://"), 2, links)
+        words = await self.use(server, "get-resource-reference", resourceType="Text", resourceId=1)
+        self.assertIn("demo://", words)
+        self.assertIn("MCP", await self.refused(server, "get-sum", a="two", b=3))
+
+    async def test_sse(self) -> None:
+        """The same server by the older transport."""
+        self.start("sse")
+        server = self.server(transport="sse")
+        await self.until(server, bool)
+        self.assertEqual(await self.use(server, "echo", message="hello"), "Echo: hello")
