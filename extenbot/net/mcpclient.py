@@ -41,9 +41,12 @@ QUARRELS = 200
 
 _RESULT: Any = TypeAdapter(dict[str, Any])  # as it came: what a tool says becomes text in any case
 _PARTS = TypeAdapter(types.ContentBlock)
-_FORGOTTEN = "Session terminated"  # what the SDK makes of a 404 in a session (2025-11-25, "Session Management")
-_CLOSED = "Connection closed"  # by the SDK: nothing will come of this session any more
-_LARGE = "SSE stream failed"  # by the SDK: all but always an event of more than `REPLY` bytes
+# What the SDK says of a transport in place of the server's answer:
+_FORGOTTEN = "Session terminated"  # a 404 in a session (2025-11-25, "Session Management")
+_CLOSED = "Connection closed"  # nothing will come of this session any more
+_STATUS = ("Server returned an error response", "Not Found")
+_LARGE = ("SSE stream failed", "Failed to parse JSON response: has sent more")  # of more than `REPLY` bytes
+_NOT_MCP = ("Failed to parse", "Unexpected content type", "server answered a request with 202")
 
 
 def _is(kind: type[BaseModel] | TypeAdapter[Any], value: Any) -> bool:
@@ -126,7 +129,9 @@ class Client:
                 return True, self._trouble, {}
             if error.message == _CLOSED:
                 self._lost("has broken off the connection")
-            return False, self._trouble if self._ending.is_set() and self._trouble else words(error), {}
+            if (self._ending.is_set() or error.message in _STATUS) and self._trouble:
+                return False, self._trouble, {}
+            return False, words(error), {}
         except Exception as error:  # noqa: BLE001 — the SDK raises much for what a server sends
             return False, words(error), {}
         return False, "", result
@@ -221,7 +226,10 @@ class Client:
             # What was wrong first is told: after it the other transport may be tried.
             self._trouble = self._trouble or why
             self.old = 400 <= status < 500 and status not in (401, 403, 407, 429)
-        elif status == 0 or (status == 404 and "mcp-session-id" in request.headers):
+            return
+        if request.method == "POST":
+            self._trouble = why
+        if status == 0 or (status == 404 and "mcp-session-id" in request.headers):
             self._lost(why if status == 0 else "has ended our session")
         elif status in (401, 403):
             self._lost(status_words(status))
@@ -248,6 +256,8 @@ def words(error: BaseException) -> str:
     if isinstance(error, MCPError):
         if error.message.startswith(_LARGE):
             return f"has sent more than {REPLY >> 20} MiB"
+        if error.message.startswith(_NOT_MCP):
+            return "sends what is not MCP"
         if error.code == types.CONNECTION_CLOSED:
             return "has broken off the connection"
         said = " ".join(error.message.split())[:QUARRELS]
