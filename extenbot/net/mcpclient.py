@@ -20,6 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from extenbot import __version__
@@ -94,6 +95,7 @@ class Client:
         self._trouble = ""  # the end of a sentence about the server
         self._ending = asyncio.Event()
         self._changed = asyncio.Event()
+        self._checking = False
         self._session: ClientSession | None = None
         self._transport = Watched(tls, allowed, self._noticed, self._stream_ended)
 
@@ -135,6 +137,23 @@ class Client:
         except Exception as error:  # noqa: BLE001 — the SDK raises much for what a server sends
             return False, words(error), {}
         return False, "", result
+
+    async def check(self) -> None:
+        """A tool was given up: see whether the server still hears us, and end the session if it does not."""
+        session = self._session
+        if session is None or self._checking or session.protocol_version not in HANDSHAKE_PROTOCOL_VERSIONS:
+            return  # newer ones have neither sessions nor pings
+        self._checking = True
+        try:
+            async with asyncio.timeout(ASKED):
+                await session.send_request(types.PingRequest(), types.EmptyResult)
+        except MCPError as error:
+            if error.message == _FORGOTTEN:
+                self._lost("has ended our session")
+        except TimeoutError:
+            self._lost("does not answer any more")
+        finally:
+            self._checking = False
 
     # -- Opening ------------------------------------------------------------------------
 
@@ -262,6 +281,8 @@ def words(error: BaseException) -> str:
             return "has broken off the connection"
         said = " ".join(error.message.split())[:QUARRELS]
         return f"says: {said}" if said else f"answers with the error {error.code}"
+    if isinstance(error, UnicodeError):
+        return "cannot be asked: its key and headers may have only characters that HTTP allows"
     if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
         return "has a URL that cannot be used"
     if isinstance(error, (httpx2.TransportError, httpx2.StreamError)):

@@ -168,6 +168,8 @@ def _words(error: Exception) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"has a certificate that is not trusted: {cause.verify_message}"
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpcore2.LocalProtocolError):
+        return "cannot be asked: its key and headers may have only characters that HTTP allows"
     if isinstance(error, httpcore2.TimeoutException):
         return "has not answered in time"
     if isinstance(error, (httpcore2.ProtocolError, httpcore2.UnsupportedProtocol)):

@@ -16,10 +16,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Json, McpServer
@@ -70,13 +71,15 @@ class _Session:
         self._sessions, self._server, self._listener = sessions, server, listener
         self._client: Any = None  # mcpclient.Client
         self._closed = False
+        self._checks: asyncio.Task[None] | None = None  # kept, or the loop may forget it
         self._task = asyncio.ensure_future(self._run())
 
     def call(self, name: str, arguments: Json) -> Deferred[Json]:
         used = _deferred(self._call(name, arguments))
 
-        def failed(failure: Any) -> Any:
+        def failed(failure: Failure) -> NoReturn:
             failure.trap(asyncio.CancelledError)
+            self._checks = asyncio.ensure_future(self._client.check())
             raise CancelledError
 
         return used.addErrback(failed)
@@ -97,6 +100,8 @@ class _Session:
         if self._client is not None:
             self._client.close()
             await asyncio.wait({self._task}, timeout=CLOSING)
+        if self._checks is not None:
+            self._checks.cancel()
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=CLOSING)
 

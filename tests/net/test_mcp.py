@@ -125,9 +125,10 @@ class Knowing(Case):
 class Using(Case):
     def test_what_it_says(self) -> None:
         """The bot uses a tool, hears its text, and the owner can read of it, without secrets."""
-        self.servers.tools(SHOP)
+        shop = replace(SHOP, url="https://me:hidden@shop.example/mcp?key=hidden#hidden")
+        self.servers.tools(shop)
         self.sessions[0].listener.listed((tool("buy"),))
-        used = self.use(what="tea")
+        used = self.use(server=shop, what="tea")
         name, arguments, answer = self.sessions[0].calls[0]
         self.assertEqual((name, arguments), ("buy", {"what": "tea"}))
         self.clock.advance(0.25)
@@ -136,6 +137,7 @@ class Using(Case):
         body = '{"name": "buy", "arguments": {"what": "tea"}}'
         self.assertEqual(self.noted, [Exchange("MCP", SHOP.url, body=body, reply="Bought.", seconds=0.25)])
         self.assertNotIn("sesame", repr(self.noted))
+        self.assertNotIn("hidden", repr(self.noted))
 
     def test_what_it_says_of_an_error(self) -> None:
         """A tool that failed tells the bot why in its own words, and the owner."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trustme
 from twisted.internet import reactor as any_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.ssl import KeyPair, PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
-from twisted.web.server import Site
+from twisted.web.server import NOT_DONE_YET, Site
 
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Json, McpServer
@@ -54,18 +55,25 @@ class Peer(Resource):
         reply = self.replies.get(message["method"], (405, "text/plain", b"") if not body else (202, "", b""))
         if callable(reply):
             reply = reply(message.get("params", {}))
-        if not isinstance(reply, tuple):
+        if not isinstance(reply, tuple) and reply != NOT_DONE_YET:
             reply = (
                 200,
                 "application/json",
                 json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": reply}).encode(),
             )
+        if reply == NOT_DONE_YET:
+            return cast(bytes, reply)  # Twisted Web's word for: no answer yet
         status, kind, data = reply
         request.setResponseCode(status)
         request.setHeader(b"content-type", kind.encode())
         if 300 <= status < 400:
             request.setHeader(b"location", self.location.encode())
         return bytes(data)
+
+
+def mcpclient() -> Any:
+    """The module of the SDK's imports, imported by now."""
+    return importlib.import_module("extenbot.net.mcpclient")
 
 
 class Listener:
@@ -153,6 +161,16 @@ class Opening(Case):
         peer = Peer(initialize=(404, "text/html", b"<p>nothing here"))
         self.assertEqual(await self.why(peer, transport=""), "answers with HTTP status 404")
         self.assertEqual([method for method, _params in peer.asked][-1], "GET")
+
+    async def test_an_impossible_key(self) -> None:
+        """A key or header that HTTP cannot carry is told as such, and nothing is sent."""
+        peer = Peer()
+        for fields in ({"key": "sesame\r\nX: 1"}, {"key": "Sésam\u2764"}, {"headers": (("X y", "1"),)}):
+            self.assertEqual(
+                await self.why(peer, **fields),
+                "cannot be asked: its key and headers may have only characters that HTTP allows",
+            )
+        self.assertEqual(peer.asked, [])
 
     async def test_redirects(self) -> None:
         """A redirect to another place is not followed: the key is meant for this one."""
@@ -256,6 +274,19 @@ class Using(Case):
         self.assertEqual(await self.said((202, "", b"")), "sends what is not MCP")
         error = b'{"jsonrpc":"2.0","id":3,"error":{"code":-32602,"message":"Give me\\na name."}}'
         self.assertEqual(await self.said((200, "application/json", error)), "says: Give me a name.")
+
+    async def test_a_server_that_falls_silent(self) -> None:
+        """A tool that was given up makes us look whether the server hears us at all: if not, the session is lost."""
+        self.patch(mcpclient(), "ASKED", 0.25)
+        lost: Deferred[str] = Deferred()
+        for silent in (("tools/call",), ("tools/call", "ping")):
+            peer = Peer(**dict.fromkeys(silent, NOT_DONE_YET), **({} if "ping" in silent else {"ping": {}}))
+            session, _tools = await self.open(self.serve(peer))
+            session._listener.lost = lost.callback
+            used = session.call("buy", {})
+            await deferLater(reactor, 0.1, used.cancel)
+            await self.assertFailure(used, CancelledError)
+        self.assertEqual(await lost, "does not answer any more")
 
     async def test_no_secrets_in_logs(self) -> None:
         """Nothing that the SDK or its HTTP client logs reaches us: it holds addresses, keys and what was said."""
