@@ -60,8 +60,8 @@ def state_of(pages: Pages, bot: Bot) -> tuple[str, str]:
 
 @app.route("/settings/bots/new", methods=["GET"])
 @own_page
-async def new_bot(pages: Pages, visit: Visit, _account: Account) -> bytes:
-    return shown_form(pages, visit, None, FRESH)
+async def new_bot(pages: Pages, visit: Visit, account: Account) -> bytes:
+    return await shown_form(pages, visit, account, None, FRESH)
 
 
 @app.route("/settings/bots/new", methods=["POST"])
@@ -70,7 +70,7 @@ async def add_bot(pages: Pages, visit: Visit, account: Account) -> bytes:
     try:
         bot = await pages.store.change(pages.store.bots.add, account.id, sent(visit.form))
     except Invalid as error:
-        return shown_form(pages, visit, None, visit.form, error.problems)
+        return await shown_form(pages, visit, account, None, visit.form, error.problems)
     return go(visit.request, f"/settings/bots/{bot.id}")
 
 
@@ -84,7 +84,7 @@ async def one_bot(pages: Pages, visit: Visit, account: Account, bot_id: str) -> 
 @own_page
 async def bot_to_edit(pages: Pages, visit: Visit, account: Account, bot_id: str) -> bytes:
     bot = await pages.own_bot(bot_id, account)
-    return shown_form(pages, visit, bot, typed(bot))
+    return await shown_form(pages, visit, account, bot, typed(bot))
 
 
 @app.route("/settings/bots/<bot_id>/edit", methods=["POST"])
@@ -94,7 +94,7 @@ async def edit_bot(pages: Pages, visit: Visit, account: Account, bot_id: str) ->
     try:
         edited = await pages.store.change(pages.store.bots.edit, bot.id, sent(visit.form))
     except Invalid as error:
-        return shown_form(pages, visit, bot, visit.form, error.problems)
+        return await shown_form(pages, visit, account, bot, visit.form, error.problems)
     if edited is None:
         raise Turned(404, "There is no such bot.")
     return go(visit.request, f"/settings/bots/{bot.id}")
@@ -114,8 +114,13 @@ async def delete_bot(pages: Pages, visit: Visit, account: Account, bot_id: str) 
     return go(visit.request, "/settings/bots")
 
 
-def shown_form(
-    pages: Pages, visit: Visit, bot: Bot | None, shown: Mapping[str, str], problems: Mapping[str, str] | None = None
+async def shown_form(
+    pages: Pages,
+    visit: Visit,
+    account: Account,
+    bot: Bot | None,
+    shown: Mapping[str, str],
+    problems: Mapping[str, str] | None = None,
 ) -> bytes:
     return pages.show(
         visit,
@@ -130,6 +135,8 @@ def shown_form(
         transcribers=dialects.TRANSCRIBERS,
         dialects=dialects.DIALECTS,
         domain=host(pages.connection.domain),
+        functions=await pages.store.run(pages.store.functions.all, account.id),
+        servers=await pages.store.run(pages.store.servers.all, account.id),
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlencode
 
-from extenbot.interfaces import CallRecord
+from extenbot.ai.tools import name_of
+from extenbot.interfaces import Bot, CallRecord
 from extenbot.web.audio import send_file
 from extenbot.web.pages import Pages, app, go, own_page
 from extenbot.web.seams import Account
@@ -62,6 +64,7 @@ async def one_call(pages: Pages, visit: Visit, account: Account, call_id: str) -
         latency=latency(answers),
         entries=entries(record.events),
         kinds=KINDS,
+        replays=_replays(record, bot),
     )
 
 
@@ -100,6 +103,18 @@ async def delete_recording(pages: Pages, visit: Visit, account: Account, call_id
     record = await pages.own_call(call_id, account)
     await pages.store.run(pages.live.erase, record.id)
     return go(visit.request, f"/calls/{record.id}")
+
+
+def _replays(record: CallRecord, bot: Bot | None) -> dict[int, str]:
+    """Where each function call can be tried again, by its place among the events; of functions that are still there."""
+    functions = {name_of(function): function.id for function in bot.functions} if bot else {}
+    found = {}
+    for place, event in enumerate(record.events):
+        function_id = functions.get(str(event.fields.get("name"))) if event.what == "tool.asked" else None
+        if function_id:
+            asked = urlencode({"call": record.id, "use": event.fields.get("call", "")})
+            found[place] = f"/settings/functions/{function_id}/run?{asked}"
+    return found
 
 
 async def _names(pages: Pages, account: Account) -> dict[str, str]:

@@ -34,14 +34,18 @@ _TEXTS = (
     "expires",
     "allowed",
     "trusted",
+    "before_url",
+    "after_url",
 )
-_SECRETS = ("password", "token")
+_SECRETS = ("password", "token", "hook_token", "hook_secret")
+_FORGETS = tuple(f"forget_{name}" for name in _SECRETS if name != "password")
 _MANNER = tuple(field.name for field in fields(Manner))
 _INTERRUPT = {
     "immediate": "Callers can interrupt at once",
     "confirmed": "Callers can interrupt by 300 ms of speech",
     "off": "Callers cannot interrupt",
 }
+_HOOKS = {"before_url": "before each call", "after_url": "after it"}
 _EMPTY_AT_NOUGHT = frozenset({"port", "max_output_tokens", "cap_call", "cap_day"})
 
 
@@ -61,7 +65,7 @@ def _manner(manner: Manner) -> dict[str, str]:
 
 
 FRESH: Mapping[str, str] = {
-    **dict.fromkeys((*_TEXTS, "forget_token"), ""),
+    **dict.fromkeys((*_TEXTS, *_FORGETS), ""),
     **_manner(Manner()),
     "expires": "600",
     "kind": "registrar",
@@ -77,6 +81,8 @@ def typed(bot: Bot) -> dict[str, str]:
     shown = {name: written(name, getattr(bot, name)) for name in _TEXTS} | _manner(bot.manner)
     for number, destination in enumerate(bot.destinations, 1):
         shown |= {f"destination_{number}_{part}": text for part, text in destination._asdict().items()}
+    shown |= {f"function_{function.id}": "on" for function in bot.functions}
+    shown |= {f"server_{server.id}": "on" for server in bot.servers}
     return shown | ({"enabled": "on"} if bot.enabled else {})
 
 
@@ -84,8 +90,10 @@ def sent(form: Mapping[str, str]) -> dict[str, Any]:
     """The bot as the form wants it. A secret that was left empty stays as it is."""
     found: dict[str, Any] = {name: form[name] for name in (*_TEXTS, *_MANNER) if name in form}
     found |= {name: form[name].strip() for name in _SECRETS if form.get(name, "").strip()}
-    if "forget_token" in form:
-        found["token"] = ""
+    found |= {name.removeprefix("forget_"): "" for name in _FORGETS if name in form}
+    if "abilities" in form:  # boxes that are not ticked are not sent
+        for kind in ("function", "server"):
+            found[f"{kind}s"] = " ".join(name.removeprefix(f"{kind}_") for name in form if name.startswith(f"{kind}_"))
     if "destination_1_name" in form:
         found["destinations"] = [row._asdict() for row in _rows(form)]
     return found | {"enabled": "enabled" in form}
@@ -127,7 +135,9 @@ class Form:
         sorry = "your sentence" if typed["failure_sentence"] else "three tones"
         after = "are transferred" if typed["failure_uri"] else "the call ends"
         caps = [_amount(typed["cap_call"], "a call"), _amount(typed["cap_day"], "a day")]
+        hooks = [words for name, words in _HOOKS.items() if typed[name]]
         return {
+            "hooks": f"Asked or told: {' and '.join(hooks)}" if hooks else "None",
             "turns": _INTERRUPT.get(typed["barge_in"], ""),
             "length": f"{asked}, calls {lasts}",
             "failure": f"Callers hear {sorry}, then {after}",

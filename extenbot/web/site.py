@@ -12,12 +12,12 @@ from twisted.web.server import Site
 
 from extenbot.interfaces import Registration
 from extenbot.settings import Settings
-from extenbot.web import account, bots, calls, doors, functions, sentences, servers
+from extenbot.web import account, bench, bots, calls, doors, functions, sentences, servers
 from extenbot.web.pages import Pages
 from extenbot.web.seams import NOTHING, Binding, Connection, Live, Store
 from extenbot.web.visits import LONGEST_BODY, LONGEST_UPLOAD
 
-AREAS = (doors, bots, sentences, functions, servers, calls, account)
+AREAS = (doors, bots, sentences, functions, servers, bench, calls, account)
 """The modules whose routes there are: importing them is what makes them known."""
 
 _HEADERS = {

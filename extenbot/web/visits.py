@@ -22,7 +22,7 @@ from extenbot.web.seams import Account
 LONGEST_BODY = 512 * 1024  # bytes of a form
 LARGEST_FILE = 12_000_000  # bytes: a minute of what recorders make by themselves, 48 kHz of 16 bits in stereo
 LONGEST_UPLOAD = LARGEST_FILE + 100_000  # bytes of a form with a file
-_MOST_FIELDS = 150
+_MOST_FIELDS = 500  # of a bot with all functions of its account
 _MOST_PARTS = 10
 
 

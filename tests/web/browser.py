@@ -58,12 +58,19 @@ class Browser:
 
     def ask(self, method: str, path: str, **more: Any) -> Page:
         """One request, redirects not followed."""
+        return self.end(self.start(method, path, **more))
+
+    def start(self, method: str, path: str, **more: Any) -> Deferred[Any]:
+        """A request whose answer may take a while: `end` waits for it."""
         headers = more.pop("headers", {})
         if self.cookies:
             headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **headers}
-        asked = self._client.request(
+        asked: Deferred[Any] = self._client.request(
             method, self._origin + path, headers=headers, allow_redirects=False, browser_like_redirects=False, **more
         )
+        return asked
+
+    def end(self, asked: Deferred[Any]) -> Page:
         response = self._result(asked)
         body = self._result(response.content())
         found = {

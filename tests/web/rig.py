@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from passlib.hash import argon2
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.errors import BackendLost
-from extenbot.interfaces import Bot, LiveCall, Registration
+from extenbot.errors import BackendLost, ToolFailed
+from extenbot.interfaces import Bot, Function, Json, LiveCall, McpServer, Registration
 from extenbot.settings import Settings, Web
 from extenbot.store import accounts
-from extenbot.web.seams import Connection, Live
+from extenbot.web.seams import Connection, Live, Ran
 from extenbot.web.site import site
 from tests.store.inline import InlinePool, InlineReactor, new_folder, open_store
 from tests.web import kept
@@ -38,6 +38,10 @@ class Pages(SynchronousTestCase):
         self.up: list[LiveCall] = []
         self.hung_up: list[tuple[str, str]] = []
         self.spent: dict[str, float] = {}
+        self.run_with: list[tuple[str, Json]] = []
+        self.ran = Ran((), "Rain.")
+        self.running: Deferred[Ran] | None = None
+        self.tools: tuple[Json, ...] = ()
         self.recordings = new_folder(self)
         self.resource = site(
             self.store,
@@ -53,6 +57,9 @@ class Pages(SynchronousTestCase):
                 speak=self.speak,
                 recording=self.recording,
                 erase=lambda call_id: (self.recordings / f"{call_id}.wav").unlink(missing_ok=True),
+                run_function=self.run_function,
+                server_tools=self.server_tools,
+                run_tool=self.run_tool,
             ),
         )
         self.browser = Browser(self.resource)
@@ -64,6 +71,17 @@ class Pages(SynchronousTestCase):
 
     def speak(self, _bot: Bot, _text: str) -> Deferred[str]:
         return fail(BackendLost("wrong_key", "The voice service refuses the key."))
+
+    def run_function(self, function: Function, arguments: Json) -> Deferred[Ran]:
+        self.run_with.append((function.name, arguments))
+        return self.running or succeed(self.ran)
+
+    def server_tools(self, _server: McpServer) -> Deferred[tuple[Json, ...]]:
+        return succeed(self.tools) if self.tools else fail(ToolFailed("The server cannot be reached."))
+
+    def run_tool(self, _server: McpServer, name: str, arguments: Json) -> Deferred[Ran]:
+        self.run_with.append((name, arguments))
+        return succeed(self.ran)
 
     def recording(self, call_id: str) -> Path | None:
         path = self.recordings / f"{call_id}.wav"
