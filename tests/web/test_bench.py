@@ -100,7 +100,7 @@ class Replay(Pages):
         [account] = self.store.accounts.all()
         path = mine.send(NEW, **WEBHOOK, description=EXAMPLE["description"]).location.removesuffix("/run")
         function_id = path.rsplit("/", 1)[-1]
-        bot_id = self.a_bot(mine, functions_shown="yes", **{f"function_{function_id}": "on"}).rsplit("/", 1)[-1]
+        bot_id = self.a_bot(mine, abilities="yes", **{f"function_{function_id}": "on"}).rsplit("/", 1)[-1]
         events = (
             Event(1.0, "tool.asked", {"name": "two_numbers", "call": "call_1", "arguments": {"number1": 3}}),
             Event(2.0, "tool.asked", {"name": "hang_up", "call": "call_2", "arguments": {}}),

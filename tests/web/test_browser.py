@@ -19,7 +19,7 @@ from twisted.trial.unittest import TestCase
 from extenbot.interfaces import Event, Line
 from extenbot.settings import Settings
 from extenbot.store.store import Store
-from extenbot.web.seams import Connection
+from extenbot.web.seams import NOTHING, Connection
 from extenbot.web.site import PagesSite, site
 from tests.store.examples import BINDING, record
 from tests.web.chromium import need_chromium, page_of
@@ -47,9 +47,11 @@ EVENTS = (
 )
 
 
-@pytest.mark.real
-class InABrowser(TestCase):
+class Served(TestCase):
+    """Pages on a port, and a visit to them."""
+
     timeout = 90
+    live = NOTHING
 
     def setUp(self) -> None:
         need_chromium()
@@ -57,7 +59,12 @@ class InABrowser(TestCase):
         self.store = Store(Settings(data=Path(self.folder.name)), reactor)
         self.store.open()
         pages = site(
-            self.store, Settings(), Connection("voice.example.org"), lambda _username: [BINDING], lambda _id: None
+            self.store,
+            Settings(),
+            Connection("voice.example.org"),
+            lambda _username: [BINDING],
+            lambda _id: None,
+            live=self.live,
         )
         listen: Any = reactor.listenTCP
         self.port = listen(0, PagesSite(pages), interface="127.0.0.1")
@@ -69,14 +76,20 @@ class InABrowser(TestCase):
         await self.store.stop()
         self.folder.cleanup()
 
+    def visit(self, width: int) -> None:
+        with page_of(self, width) as (page, look):
+            self.walk(page, width, look)
+
+    def walk(self, page: Any, width: int, look: Callable[[str], None]) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.real
+class InABrowser(Served):
     async def test_main_flow(self) -> None:
         """At desk and phone width: from nothing to a bot, its values, and what was said in a call."""
         for width in (1280, 360):
             await deferToThread(self.visit, width)
-
-    def visit(self, width: int) -> None:
-        with page_of(self, width) as (page, look):
-            self.walk(page, width, look)
 
     def walk(self, page: Any, width: int, look: Callable[[str], None]) -> None:
         page.goto(self.url)

@@ -21,6 +21,10 @@ TYPED = {
     "failure_sentence": "I am sorry.", "failure_uri": "tel:+4930123456", "cap_call": "1.25", "cap_day": "20",
     "record": "yes", "record_notice": "This call is recorded.",
 }  # fmt: skip
+HOOKS = {
+    "before_url": "https://example.org/before", "after_url": "https://example.org/after",
+    "hook_token": "hush-token", "hook_secret": "hush-secret",
+}  # fmt: skip
 WRONG = {
     "vad_threshold": "loud", "vad_padding": "-1", "vad_silence": "9 s", "transcription_language": "German",
     "speed": "9", "max_output_tokens": "lots", "extra": "{\n  nonsense", "response_timeout": "0,5", "silence": "1",
@@ -64,21 +68,41 @@ class BotForm(Pages):
         """Cards that are folded tell what is in force, and are open where something is wrong."""
         browser = self.sign_up()
         usual = (
-            "Callers can interrupt at once", "Silent callers are asked after 15 s, calls last 120 minutes at most",
+            "Callers can interrupt at once", "None",
+            "Silent callers are asked after 15 s, calls last 120 minutes at most",
             "Callers hear three tones, then the call ends", "No cap", "Off",
         )  # fmt: skip
         page = browser.get("/settings/bots/new")
         self.assertEqual(self.in_force(page), usual)
         set_ = (
-            "Callers can interrupt by 300 ms of speech", "Callers may be silent, calls last 45 minutes at most",
+            "Callers can interrupt by 300 ms of speech", "Asked or told: before each call and after it",
+            "Callers may be silent, calls last 45 minutes at most",
             "Callers hear your sentence, then are transferred", "At most $1.25 a call and $20.00 a day",
             "Calls are recorded",
         )  # fmt: skip
-        page = browser.get(self.a_bot(browser, **TYPED) + "/edit")
+        page = browser.get(self.a_bot(browser, **TYPED, **HOOKS) + "/edit")
         self.assertEqual(self.in_force(page), set_)
-        self.assertEqual(page.text.count('<details class="card fold">'), 5)
+        self.assertEqual(page.text.count('<details class="card fold">'), 6)
         page = browser.send("/settings/bots/new", name="Ada", kind="registrar", cap_day="much", barge_in=EVIL)
         self.assertEqual(page.text.count('<details class="card fold" open>'), 2)
+
+    def test_webhooks(self) -> None:
+        """The webhooks around a call are set and changed; their secrets are never shown again, and can be forgotten."""
+        browser = self.sign_up()
+        path = self.a_bot(browser, **HOOKS)
+        for page in (browser.get(path), browser.get(f"{path}/edit")):
+            self.assertIn("https://example.org/before", page.text)
+            self.assertIn("https://example.org/after", page.text)
+            self.assertNotIn("hush", page.text)
+        self.assertIn("token set, signed", browser.get(path).text)
+        fields = {"name": "Ada", "kind": "registrar", "enabled": "on", "hook_token": "", "hook_secret": ""}
+        browser.send(f"{path}/edit", **fields, forget_hook_token="on", before_url="")
+        [bot] = self.store.bots.all()
+        self.assertEqual((bot.hook_token, bot.hook_secret), ("", "hush-secret"))
+        self.assertEqual((bot.before_url, bot.after_url), ("", "https://example.org/after"))
+        page = browser.send(f"{path}/edit", **fields, after_url="nowhere", before_url=EVIL)
+        self.assertTrue(page.problem("after_url") and page.problem("before_url"))
+        self.assertNotIn("<script>alert", page.text)
 
     def in_force(self, page: Page) -> tuple[str, ...]:
         return tuple(re.findall(r'<summary><h2>[^<]+</h2> <span class="hint">([^<]*)</span>', page.text))
@@ -109,7 +133,13 @@ class BotForm(Pages):
         for name in ("refusal", "vad_eagerness", "noise_reduction"):
             self.assertEqual(page.chosen(name), typed[name], name)
         self.assertIn(f"{len(WRONG)} fields need another look", page.text)
-        folded = ("A PBX that cannot register", "The way to the PBX", "More rows", "Recording")  # nothing wrong in them
+        folded = (
+            "A PBX that cannot register",
+            "The way to the PBX",
+            "More rows",
+            "Recording",
+            "Webhooks",
+        )  # nothing wrong in them
         for part in re.findall(r"<details[^>]*>(?:(?!</details>).)*", page.text, re.DOTALL):
             opened = "<details open" in part or 'fold" open' in part
             self.assertEqual(opened, not any(title in part for title in folded), part[:80])
