@@ -1,8 +1,8 @@
 """HTTP requests to servers of bots' owners: functions, dify, webhooks around calls (`interfaces.Outside`).
 
-Whatever an owner has typed as a URL, a request goes to no address but those that are allowed: a name is resolved once, each
-of its addresses is checked, and the connection goes to one that was. Everything is bounded: time, redirects, the reply, and
-how many requests of one bot are under way; who must wait, waits in order, and in its own time.
+Whatever an owner has typed as a URL, a request goes to no address but those that are allowed: a name is resolved once,
+each of its addresses is checked, and the connection goes to one that was. Everything is bounded: time, redirects, the
+reply, and how many requests of one bot are under way; who must wait, waits in order, and in its own time.
 
 Every failure is a `ToolFailed` with a sentence for the model, and for the owner who reads the timeline.
 """
@@ -38,7 +38,6 @@ from twisted.web.client import (
     URI,
     Agent,
     HTTPConnectionPool,
-    RequestNotSent,
     RequestTransmissionFailed,
     ResponseDone,
     ResponseFailed,
@@ -140,7 +139,7 @@ class _Endpoint:
     def _failed(self, failure: Failure) -> Failure:
         if self._refused and failure.check(DNSLookupError):
             raise ToolFailed(
-                f"its address {self._refused[0]} is a private one: the operator can name it in the setting [tools] allow"
+                f"its address {self._refused[0]} is private: the operator can name it in the setting [tools] allow"
             )
         return failure
 
@@ -343,7 +342,7 @@ class Http:
         return Reply(response.code, found.get("content-type", ""), body), place, _seconds(found.get("retry-after", ""))
 
     async def _sent(self, wish: _Wish) -> tuple[Any, bytes]:
-        headers: dict[bytes, list[bytes]] = {
+        headers: dict[bytes | str, list[bytes | str]] = {
             b"User-Agent": [f"extenbot/{__version__}".encode()],
             b"Accept": [b"application/json, text/plain;q=0.9, */*;q=0.1"],
         }
@@ -366,7 +365,7 @@ class Http:
             known = not isinstance(error, DNSLookupError)
             why = str(error).partition(":")[0].strip(".").lower()
             raise _Passing(f"it cannot be reached: {why}" if known else "its host name is not known") from error
-        except (ResponseFailed, RequestTransmissionFailed, RequestNotSent, ConnectionClosed) as error:
+        except (ResponseFailed, RequestTransmissionFailed, ConnectionClosed) as error:
             words = self._endpoints.untrusted.pop(host, "")
             if words:
                 raise ToolFailed(words) from error

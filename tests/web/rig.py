@@ -16,7 +16,6 @@ from extenbot.store import accounts
 from extenbot.web.seams import Connection, Live, Ran
 from extenbot.web.site import site
 from tests.store.inline import InlinePool, InlineReactor, new_folder, open_store
-from tests.web import kept
 from tests.web.browser import Browser
 
 EVIL = "<script>alert('x')</script>&\"'"
@@ -31,7 +30,6 @@ class Pages(SynchronousTestCase):
         self.reactor, self.pool = InlineReactor(), InlinePool()
         self.reactor.advance(1_900_000_000)
         self.store: Any = open_store(new_folder(self), self.reactor, self.pool)
-        self.store.functions, self.store.servers = kept.functions(), kept.servers()
         self.addCleanup(self.store.close)
         self.bindings: dict[str, list[Any]] = {}
         self.registrations: dict[str, Registration] = {}
