@@ -1,6 +1,6 @@
 """The forms of a function and of an MCP server: what stands in them, and what comes back.
 
-Secrets never stand in a form. Of headers only the names do: a value that stays `KEPT` is the one there was.
+Secrets never stand in a form. Of headers only the names do: a line without a value keeps the one there was.
 """
 
 from __future__ import annotations
@@ -9,20 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from extenbot.abilities import shown_headers
 from extenbot.interfaces import Function, McpServer
 from extenbot.web.form import written
 
-KEPT = "••••••"
-"""Stands for the value of a header."""
-
 SECRETS = {Function: ("token", "secret"), McpServer: ("key",)}
-
-KINDS = {
-    "webhook": "Webhook",
-    "dify_workflow": "dify workflow",
-    "dify_chat": "dify chat app",
-}
-"""Of functions, in words."""
 
 EXAMPLE = {
     "name": "two_numbers",
@@ -115,22 +106,20 @@ def typed(ability: Function | McpServer) -> dict[str, str]:
     """The form as it was typed to get this one."""
     kind = type(ability)
     shown = {name: written(name, getattr(ability, name)) for name in _plain(kind)}
-    shown["headers"] = "\n".join(f"{name}: {KEPT}" for name, _value in ability.headers)
+    shown["headers"] = shown_headers(ability.headers)
     if isinstance(ability, McpServer):
         shown["allowed"] = "\n".join(ability.allowed)
     return shown
 
 
-def sent(form: Mapping[str, str], before: Function | McpServer | None, kind: type[Function] | type[McpServer]) -> Any:
+def sent(form: Mapping[str, str], kind: type[Function] | type[McpServer]) -> dict[str, str]:
     """The values as the form wants them. A secret that was left empty stays as it is."""
-    found = {name: form[name] for name in (*_plain(kind), "allowed") if name in form}
+    found = {name: form[name] for name in (*_plain(kind), "headers", "allowed") if name in form}
     for name in SECRETS[kind]:
         if form.get(name, "").strip():
             found[name] = form[name].strip()
         elif f"forget_{name}" in form:
             found[name] = ""
-    if "headers" in form:
-        found["headers"] = _kept(form["headers"], before.headers if before else ())
     return found
 
 
@@ -146,18 +135,3 @@ def _plain(kind: type[Any]) -> tuple[str, ...]:
 
 def _forgets(kind: type[Any]) -> tuple[str, ...]:
     return tuple(f"forget_{name}" for name in SECRETS[kind])
-
-
-def _kept(text: str, before: tuple[tuple[str, str], ...]) -> str:
-    """The lines of headers with the values there were in place of `KEPT`, the first of a name first."""
-    left = list(before)
-    lines = []
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        same = next((pair for pair in left if pair[0].lower() == name.strip().lower()), None)
-        if value.strip() == KEPT and same:
-            left.remove(same)
-            lines.append(f"{name}: {same[1]}")
-        else:
-            lines.append(line)
-    return "\n".join(lines)

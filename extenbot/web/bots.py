@@ -135,8 +135,8 @@ async def shown_form(
         transcribers=dialects.TRANSCRIBERS,
         dialects=dialects.DIALECTS,
         domain=host(pages.connection.domain),
-        functions=await pages.store.run(pages.store.functions.all, account.id),
-        servers=await pages.store.run(pages.store.servers.all, account.id),
+        functions=[one for one, *_ in await pages.store.run(pages.store.functions.all, account.id)],
+        servers=[one for one, *_ in await pages.store.run(pages.store.servers.all, account.id)],
     )
 
 

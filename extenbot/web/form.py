@@ -93,7 +93,7 @@ def sent(form: Mapping[str, str]) -> dict[str, Any]:
     found |= {name.removeprefix("forget_"): "" for name in _FORGETS if name in form}
     if "abilities" in form:  # boxes that are not ticked are not sent
         for kind in ("function", "server"):
-            found[f"{kind}s"] = " ".join(name.removeprefix(f"{kind}_") for name in form if name.startswith(f"{kind}_"))
+            found[f"{kind}s"] = [name.removeprefix(f"{kind}_") for name in form if name.startswith(f"{kind}_")]
     if "destination_1_name" in form:
         found["destinations"] = [row._asdict() for row in _rows(form)]
     return found | {"enabled": "enabled" in form}

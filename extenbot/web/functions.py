@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from extenbot.abilities import KINDS
 from extenbot.ai.importing import Operation, from_curl, from_openapi, operations
 from extenbot.errors import Invalid
 from extenbot.interfaces import Bot, Function, McpServer
-from extenbot.web.abilities import EXAMPLE_WORDS, EXAMPLES, KINDS, form, fresh, sent, typed
+from extenbot.web.abilities import EXAMPLE_WORDS, EXAMPLES, form, fresh, sent, typed
 from extenbot.web.pages import Pages, app, go, own_page
 from extenbot.web.seams import Account
 from extenbot.web.visits import Turned, Visit
@@ -18,13 +19,13 @@ from extenbot.web.visits import Turned, Visit
 async def all_functions(pages: Pages, visit: Visit, account: Account) -> bytes:
     found = await pages.store.run(pages.store.functions.all, account.id)
     bots = await pages.store.run(pages.store.bots.all, account.id)
-    shown = [(function, used_by(function, bots)) for function in found]
+    shown = [(function, used_by(function, bots)) for function, *_ in found]
     return pages.show(visit, "functions.html", section="functions", functions=shown, kinds=KINDS)
 
 
 def used_by(ability: Function | McpServer, bots: Sequence[Bot]) -> list[Bot]:
     """The bots that have it."""
-    return [bot for bot in bots if ability.id in {one.id for one in (*bot.functions, *bot.servers)}]
+    return [bot for bot in bots if ability.id in [one.id for one in bot.functions] + [one.id for one in bot.servers]]
 
 
 @app.route("/settings/functions/new", methods=["GET"])
@@ -38,7 +39,7 @@ async def new_function(pages: Pages, visit: Visit, _account: Account) -> bytes:
 @own_page
 async def add_function(pages: Pages, visit: Visit, account: Account) -> bytes:
     try:
-        function = await pages.store.change(pages.store.functions.add, account.id, sent(visit.form, None, Function))
+        function = await pages.store.change(pages.store.functions.add, account.id, sent(visit.form, Function))
     except Invalid as error:
         return shown_form(pages, visit, None, visit.form, error.problems)
     return go(visit.request, f"/settings/functions/{function.id}/run")
@@ -79,7 +80,7 @@ async def function_to_edit(pages: Pages, visit: Visit, account: Account, functio
 async def edit_function(pages: Pages, visit: Visit, account: Account, function_id: str) -> bytes:
     function = await pages.own_function(function_id, account)
     try:
-        edited = await pages.store.change(pages.store.functions.edit, function.id, sent(visit.form, function, Function))
+        edited = await pages.store.change(pages.store.functions.edit, function.id, sent(visit.form, Function))
     except Invalid as error:
         return shown_form(pages, visit, function, visit.form, error.problems)
     if edited is None:

@@ -131,9 +131,10 @@ class Bots(Protocol):
 
 
 class Functions(Protocol):
-    """Values are text by the names of the fields of a `Function`; `headers` has a `Name: value` on each line."""
+    """Values are text by the names of the fields; of `headers` a line `Name:` keeps the value there was."""
 
-    def all(self, account_id: str) -> Sequence[Function]: ...
+    def all(self, account_id: str) -> Sequence[tuple[Function, str, Sequence[str]]]:
+        """Each with its account's id and the ids of its bots."""
 
     def get(self, function_id: str, account_id: str) -> Function | None: ...
 
@@ -145,9 +146,9 @@ class Functions(Protocol):
 
 
 class Servers(Protocol):
-    """As `Functions`, of an `McpServer`; `allowed` has names separated by blanks."""
+    """As `Functions`."""
 
-    def all(self, account_id: str) -> Sequence[McpServer]: ...
+    def all(self, account_id: str) -> Sequence[tuple[McpServer, str, Sequence[str]]]: ...
 
     def get(self, server_id: str, account_id: str) -> McpServer | None: ...
 

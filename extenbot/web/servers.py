@@ -18,7 +18,7 @@ from extenbot.web.visits import Turned, Visit
 async def all_servers(pages: Pages, visit: Visit, account: Account) -> bytes:
     found = await pages.store.run(pages.store.servers.all, account.id)
     bots = await pages.store.run(pages.store.bots.all, account.id)
-    shown = [(server, used_by(server, bots)) for server in found]
+    shown = [(server, used_by(server, bots)) for server, *_ in found]
     return pages.show(visit, "servers.html", section="servers", servers=shown)
 
 
@@ -32,7 +32,7 @@ async def new_server(pages: Pages, visit: Visit, _account: Account) -> bytes:
 @own_page
 async def add_server(pages: Pages, visit: Visit, account: Account) -> bytes:
     try:
-        server = await pages.store.change(pages.store.servers.add, account.id, sent(visit.form, None, McpServer))
+        server = await pages.store.change(pages.store.servers.add, account.id, sent(visit.form, McpServer))
     except Invalid as error:
         return shown_form(pages, visit, None, visit.form, error.problems)
     return go(visit.request, f"/settings/servers/{server.id}/run")
@@ -50,7 +50,7 @@ async def server_to_edit(pages: Pages, visit: Visit, account: Account, server_id
 async def edit_server(pages: Pages, visit: Visit, account: Account, server_id: str) -> bytes:
     server = await pages.own_server(server_id, account)
     try:
-        edited = await pages.store.change(pages.store.servers.edit, server.id, sent(visit.form, server, McpServer))
+        edited = await pages.store.change(pages.store.servers.edit, server.id, sent(visit.form, McpServer))
     except Invalid as error:
         return shown_form(pages, visit, server, visit.form, error.problems)
     if edited is None:

@@ -22,6 +22,7 @@ KINDS: Mapping[str, str] = {
 _WORDS: Mapping[str, tuple[str, str]] = {
     # SIP
     "invited": ("sip", "Call from {caller} to {dialled}"),
+    "screened": ("sip", "The webhook before the call has answered"),
     "ordered": ("sip", "Calling {dialled}"),
     "progress": ("sip", "The PBX says {code} {words}"),
     "answered": ("sip", "Answered"),
@@ -68,6 +69,14 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     # Functions
     "tool.asked": ("tool", "The model asks for {name}"),
     "tool.answered": ("tool", "{name} has answered"),
+    "tool.late": ("tool", "{name} has answered too late"),
+    "tool.exchange": ("tool", "{name}: {method} {url} gets {status}"),
+    "tool.decided": ("tool", "The caller does not agree to {name}"),
+    "tool.decided True": ("tool", "The caller agrees to {name}"),
+    "tools.changed": ("tool", "MCP servers offer other tools now: {tools}"),
+    "mcp.listed": ("tool", "The MCP server {server} offers {tools} tools"),
+    "mcp.called": ("tool", "The voice service has used {name} of {server}"),
+    "mcp.approval": ("tool", "The voice service would like to use {name}"),
     "tool.leaving": ("tool", "{name}: once the goodbye has been heard"),
     # Errors
     "error": ("error", "The voice service reports an error: {message}"),
@@ -80,7 +89,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "response.given_up": ("error", "No answer came from the model"),
 }
 
-_TOLD_APART = {"turn": "after", "response.done": "status"}
+_TOLD_APART = {"turn": "after", "response.done": "status", "tool.decided": "agreed"}
 """Events that have other words by the value of one field: they stand above as NAME VALUE, else as NAME."""
 
 _KIND_OF: Mapping[str, str] = {  # of names that stand above nowhere, by what they begin with
@@ -91,6 +100,8 @@ _KIND_OF: Mapping[str, str] = {  # of names that stand above nowhere, by what th
     "session": "model",
     "response": "model",
     "tool": "tool",
+    "tools": "tool",
+    "mcp": "tool",
 }
 _ILL = frozenset({"failed", "lost", "error", "refused"})
 

@@ -29,7 +29,7 @@ class Pages(SynchronousTestCase):
         self.patch(accounts, "_hasher", lambda: argon2.using(rounds=1, memory_cost=8, parallelism=1))
         self.reactor, self.pool = InlineReactor(), InlinePool()
         self.reactor.advance(1_900_000_000)
-        self.store: Any = open_store(new_folder(self), self.reactor, self.pool)
+        self.store = open_store(new_folder(self), self.reactor, self.pool)
         self.addCleanup(self.store.close)
         self.bindings: dict[str, list[Any]] = {}
         self.registrations: dict[str, Registration] = {}
