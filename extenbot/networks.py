@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 _USUAL = {4: 24, 6: 56}
 """The shortest usual prefix of what one site has, by IP version."""
 
@@ -29,38 +31,43 @@ def cautions(trusted: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def reachable(address: str, allow: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+def reachable(address: str, allow: Iterable[Network]) -> bool:
     """Whether bots may connect to an IP address: to public ones, and to those that the operator allows.
 
-    An IPv4 address in an IPv6 one (mapped, 6to4, Teredo, NAT64) must be public, too.
+    What an IPv6 address does to reach an IPv4 one (mapped, 6to4, NAT64) does not make that any more public.
     """
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
     inner = _inner(found)
-    if any(each in network for network in allow for each in (found, inner) if each and each.version == network.version):
+    if any(each in network for network in allow for each in (found, inner) if each is not None):
         return True
-    public = found.is_global and not found.is_multicast
-    if inner is None:
-        return public
-    mapped = isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None
-    return (public or mapped) and inner.is_global and not inner.is_multicast
+    return _public(inner) if inner is not None else _public(found)
+
+
+def _public(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(found, ipaddress.IPv6Address) and found not in _UNICAST:
+        return False  # whatever is not handed out yet, or not any more
+    return found.is_global and not found.is_multicast and not any(found in network for network in _SPECIAL)
 
 
 def _inner(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """The IPv4 address that an IPv6 one leads to."""
     if isinstance(found, ipaddress.IPv4Address):
         return None
-    if found.teredo is not None:
-        return found.teredo[1]
-    if found in _NAT64 or found in _COMPATIBLE:
+    if any(found in network for network in _NAT64):
         return ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
     return found.ipv4_mapped or found.sixtofour
 
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.IPv6Network("::/96")
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))  # RFC 6052, 8215
+_SPECIAL: tuple[Network, ...] = (  # of the IANA registries, what `is_global` of all Pythons does not know
+    ipaddress.IPv4Network("192.0.0.0/24"),
+    ipaddress.IPv4Network("192.88.99.0/24"),
+    ipaddress.IPv6Network("3fff::/20"),
+)
 
 
 class Networks(Generic[T]):
