@@ -222,7 +222,7 @@ class Office:
 
     def function_list(self) -> None:
         owner = self.given.get("account")
-        found = self.functions.owned(self._account(owner).id if owner else None)
+        found = self.functions.all(self._account(owner).id if owner else None)
         names = {bot.id: bot.name for bot in self.bots.all()}
         lines = (
             f"{f.id}  {f.name}  {f.url}  {', '.join(names[b] for b in bots if b in names)}" for f, _, bots in found
@@ -231,7 +231,7 @@ class Office:
 
     def function_remove(self) -> None:
         text = self.given["function"]
-        found = [function for function, _, _ in self.functions.owned() if text in (function.id, function.name)]
+        found = [function for function, _, _ in self.functions.all() if text in (function.id, function.name)]
         if len(found) != 1:
             many = "are several functions" if found else "is no function"
             raise Mistake(f"There {many} {text}{': give the id of one' if found else ''}.")

@@ -66,11 +66,7 @@ class Functions:
         self._database = database
         self._now = now
 
-    def all(self, account_id: str) -> list[Function]:
-        """Of one account, the oldest first."""
-        return [found for found, _, _ in self.owned(account_id)]
-
-    def owned(self, account_id: str | None = None) -> list[tuple[Function, str, tuple[str, ...]]]:
+    def all(self, account_id: str | None = None) -> list[tuple[Function, str, tuple[str, ...]]]:
         """Each function with its account's id and the ids of the bots that may call it; the oldest first."""
         table, link = tables.functions, tables.bot_functions
         query = select(table).order_by(table.c.created, table.c.id)

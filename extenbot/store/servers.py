@@ -40,11 +40,7 @@ class Servers:
         self._database = database
         self._now = now
 
-    def all(self, account_id: str) -> list[McpServer]:
-        """Of one account, the oldest first."""
-        return [found for found, _, _ in self.owned(account_id)]
-
-    def owned(self, account_id: str | None = None) -> list[tuple[McpServer, str, tuple[str, ...]]]:
+    def all(self, account_id: str | None = None) -> list[tuple[McpServer, str, tuple[str, ...]]]:
         """Each server with its account's id and the ids of the bots that may use it; the oldest first."""
         table, link = tables.mcp_servers, tables.bot_servers
         query = select(table).order_by(table.c.created, table.c.id)

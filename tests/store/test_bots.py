@@ -211,7 +211,7 @@ class BotsTest(Kept):
         found = self.bots.get(bot.id)
         assert found is not None
         self.assertEqual(found.functions, (made,))
-        self.assertEqual(self.store.functions.owned(), [(made, self.account.id, (bot.id,))])
+        self.assertEqual(self.store.functions.all(), [(made, self.account.id, (bot.id,))])
         with self.assertRaises(Invalid):
             self.other.functions.add(self.account.id, {"name": "order", "url": "http://127.0.0.1/"})
         with self.assertRaises(Invalid) as caught:  # the model could not tell them apart

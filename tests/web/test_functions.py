@@ -127,15 +127,15 @@ class FunctionPages(Pages):
         [found] = self.store.bots.all()
         self.assertEqual((len(found.functions), len(found.servers)), (1, 1))
         twin = self.a_function(name="Twin", description=EXAMPLES["n8n"]["description"]).rsplit("/", 1)[-1]
-        page = self.mine.send(f"{bot}/edit", **fields, abilities="yes", **boxes, **{f"function_{twin}": "on"})
-        self.assertIn("both called book_table", page.problem("functions"))
-        self.assertIn(f'name="function_{twin}" checked', page.text)
+        refused = self.mine.send(f"{bot}/edit", **fields, abilities="yes", **boxes, **{f"function_{twin}": "on"})
+        self.assertIn("both called book_table", refused.problem("functions"))
+        self.assertIn(f'name="function_{twin}" checked', refused.text)
         self.mine.send(f"{bot}/edit", **fields, abilities="yes")
         [found] = self.store.bots.all()
         self.assertEqual((found.functions, found.servers), ((), ()))
         other = self.sign_up("me@example.org")
-        page = other.send("/settings/bots/new", **fields, abilities="yes", **boxes)
-        self.assertTrue(page.problem("functions"))
+        refused = other.send("/settings/bots/new", **fields, abilities="yes", **boxes)
+        self.assertTrue(refused.problem("functions"))
         self.assertNotIn("Weather", other.get("/settings/bots/new").text)
 
     def test_others(self) -> None:
