@@ -17,6 +17,7 @@ import mcp_types as types
 from mcp.client.session import ClientSession
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import SubscriptionLost, listen
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
@@ -31,9 +32,11 @@ __all__ = ["Client", "trusting"]
 
 PAGES = 20
 """Pages of a list of tools that are asked for."""
-LISTED = 2000
-"""Tools that are looked at; the model is told of fewer."""
-RELISTED = 1.0
+LISTED = 512
+"""Tools that are looked at: the model is told of fewer, and looking at a thousand takes 50 ms."""
+PARTS = 256
+"""Parts of a result that are looked at."""
+RELISTED = 2.0
 """Seconds between two listings at least, however often a server says that its tools have changed."""
 ASKED = 10.0
 """Seconds that the handshake and each page of the list may take."""
@@ -71,7 +74,7 @@ class _Lenient(JSONRPCDispatcher[Any]):
         if method == "tools/list" and isinstance(raw.get("tools"), list):
             raw["tools"] = [tool for tool in raw["tools"][:LISTED] if _is(types.Tool, tool)]
         if method == "tools/call" and isinstance(raw.get("content", []), list):
-            raw["content"] = [part for part in raw.get("content", []) if _is(_PARTS, part)]
+            raw["content"] = [part for part in raw.get("content", [])[:PARTS] if _is(_PARTS, part)]
         return raw
 
 
@@ -218,6 +221,8 @@ class Client:
     async def _stay(self, session: ClientSession) -> None:
         """Until the end; list the tools again when they have changed."""
         ending = asyncio.ensure_future(self._ending.wait())
+        newer = session.protocol_version not in HANDSHAKE_PROTOCOL_VERSIONS
+        listening = asyncio.ensure_future(self._listen(session)) if newer else None
         try:
             while not ending.done():
                 changed = asyncio.ensure_future(self._changed.wait())
@@ -231,6 +236,19 @@ class Client:
                     await asyncio.wait({ending}, timeout=RELISTED)
         finally:
             ending.cancel()
+            if listening is not None:
+                listening.cancel()
+
+    async def _listen(self, session: ClientSession) -> None:
+        """Since 2026-07-28 a server tells of changes only who asks for them; `_heard` is told."""
+        try:
+            async with listen(session, tools_list_changed=True) as subscription:
+                async for _event in subscription:
+                    pass
+        except (MCPError, SubscriptionLost) as error:
+            if isinstance(error, MCPError) and error.code == types.METHOD_NOT_FOUND:
+                return  # it has no changes to tell of
+        self._lost("has broken off the connection")
 
     async def _heard(self, message: object) -> None:
         """A notification, or an exception of the transport."""

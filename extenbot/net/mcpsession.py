@@ -97,7 +97,7 @@ class _Session:
         return _deferred(self._close())
 
     async def _close(self) -> None:
-        if self._client is not None:
+        if self._client is not None and self._client.opened:
             self._client.close()
             await asyncio.wait({self._task}, timeout=CLOSING)
         if self._checks is not None:

@@ -249,7 +249,7 @@ class Listing(Case):
         self.assertLess(len(endless.asked), 25)
         many = Peer(**{"tools/list": {"tools": [tool(f"t{number}") for number in range(9000)], "nextCursor": "more"}})
         _session, tools = await self.open(self.serve(many))
-        self.assertEqual((len(tools), len(many.asked)), (2000, 3))
+        self.assertEqual((len(tools), len(many.asked)), (512, 3))
 
 
 class Using(Case):
@@ -265,6 +265,7 @@ class Using(Case):
         words = {"type": "text", "text": "hello"}
         found = await self.said({"content": [words, {"type": "hologram"}, 7], "isError": True})
         self.assertEqual((found["content"], found["isError"]), ([words], True))
+        self.assertEqual(len((await self.said({"content": [words] * 9999}))["content"]), 256)
         self.assertEqual((await self.said({"structuredContent": {"a": 1}}))["structuredContent"], {"a": 1})
         self.assertEqual(await self.said({"content": "text"}), "sends what is not MCP")
         self.assertEqual(await self.said((200, "application/json", b"{]")), "sends what is not MCP")

@@ -1,16 +1,20 @@
 """An MCP server by the official SDK, as a process of its own: `python mcpserver.py KIND PORT [more tools]`.
 
-KIND is "http", "stateless" or "sse". It prints a line when the slow tool begins, and when its use was cancelled.
+KIND is "http", "stateless", "newer" or "sse". It prints a line when the slow tool begins, and when a use of it was
+cancelled.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Any, ClassVar
 
 import anyio
+import uvicorn
 from mcp.server.mcpserver import Audio, Context, Image, MCPServer
 from mcp_types import BlobResourceContents, EmbeddedResource, ResourceLink, TextResourceContents
 from pydantic import BaseModel
+from starlette.responses import JSONResponse
 
 server = MCPServer("peer", log_level="CRITICAL")
 
@@ -79,8 +83,25 @@ def huge(size: int) -> str:
 async def grow(name: str, ctx: Context) -> str:
     """Gets one more tool, and says so."""
     server.add_tool(add, name=name, description="Adds, too.")
-    await ctx.session.send_tool_list_changed()
+    await ctx.session.send_tool_list_changed()  # in this session
+    await ctx.notify_tools_changed()  # to whoever listens, since 2026-07-28
     return "Grown."
+
+
+class Newer:
+    """Refuses the handshake of the versions before 2026-07-28."""
+
+    REFUSAL: ClassVar = {"code": -32022, "message": "No.", "data": {"supported": ["2026-07-28"], "requested": "?"}}
+
+    def __init__(self) -> None:
+        self.app = server.streamable_http_app()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or b"mcp-protocol-version" in dict(scope["headers"]):
+            await self.app(scope, receive, send)
+        else:
+            refusal = {"jsonrpc": "2.0", "id": None, "error": self.REFUSAL}
+            await JSONResponse(refusal, status_code=400)(scope, receive, send)
 
 
 if __name__ == "__main__":
@@ -89,5 +110,7 @@ if __name__ == "__main__":
         server.add_tool(add, name=more)
     if kind == "sse":
         anyio.run(lambda: server.run_sse_async(port=port))
+    elif kind == "newer":
+        uvicorn.run(Newer(), port=port, log_level="critical")
     else:
         anyio.run(lambda: server.run_streamable_http_async(port=port, stateless_http=kind == "stateless"))

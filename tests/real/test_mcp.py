@@ -135,6 +135,15 @@ class Sdk(Case):
         await self.until(server, lambda names: "multiply" in names)
         self.assertEqual(await self.use(server, "multiply", a=2, b=3), "5")
 
+    async def test_newer(self) -> None:
+        """A server that speaks only MCP of 2026-07-28, without sessions, is used all the same, and tells of changes."""
+        self.start("newer")
+        server = self.server()
+        await self.everything(server)
+        self.assertEqual(await self.use(server, "grow", name="multiply"), "Grown.")
+        await self.until(server, lambda names: "multiply" in names)
+        self.assertEqual(await self.use(server, "multiply", a=2, b=3), "5")
+
     async def test_side_by_side(self) -> None:
         """A slow tool keeps no other from its result; it is given up in its time, and cancelled on the server."""
         peer = self.start()
