@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +16,7 @@ from twisted.internet import reactor as any_reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.ssl import KeyPair, PrivateCertificate
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
@@ -220,6 +222,14 @@ class Opening(Case):
         self.assertEqual([found["name"] for found in tools], ["buy"])
         _session, why = await self.open(url, trust=Path("/nowhere"))
         self.assertIn("[tools] trust", why)
+
+
+class Starting(SynchronousTestCase):
+    def test_nobody_pays_who_has_none(self) -> None:
+        """Who uses no MCP server never waits for the import of the SDK, which takes more than half a second."""
+        look = "import sys, extenbot.service; print({'mcp', 'mcp_types', 'httpx2', 'pydantic'} & set(sys.modules))"
+        found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+        self.assertEqual(found.stdout, "set()\n")
 
 
 class Listing(Case):
