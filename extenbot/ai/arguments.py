@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from extenbot.interfaces import Json
@@ -39,5 +40,5 @@ def _sentences(errors: Iterable[ValidationError]) -> Iterable[str]:
 
 @lru_cache(maxsize=1024)
 def _validator(schema: str) -> Any:
-    """Made once for each schema: that takes longer than to check by it."""
-    return Draft202012Validator(loads(schema))
+    """Made once for each schema: that takes longer than to check by it. The library's own registry would fetch schemas."""
+    return Draft202012Validator(loads(schema), registry=Registry())
