@@ -40,5 +40,6 @@ def _sentences(errors: Iterable[ValidationError]) -> Iterable[str]:
 
 @lru_cache(maxsize=1024)
 def _validator(schema: str) -> Any:
-    """Made once for each schema: that takes longer than to check by it. The library's own registry would fetch schemas."""
+    """Made once for each schema: that takes longer than to check by it."""
+    # A registry of its own: the library's would fetch schemas from elsewhere.
     return Draft202012Validator(loads(schema), registry=Registry())

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
@@ -220,6 +220,24 @@ def _unused(text: str) -> Iterator[str]:
 def written(body: Any) -> bytes:
     """A body as JSON."""
     return json.dumps(body).encode()
+
+
+def addressed(url: str, arguments: Json) -> tuple[str, Json]:
+    """A URL with the arguments that its path and query name as `{name}`, and those that it does not name.
+
+    One that was left out is empty there. No value can reach beyond its own place.
+    """
+    parts, used = urlsplit(url), set()
+
+    def value(match: re.Match[str]) -> str:
+        used.add(match[1])
+        found = _text(arguments.get(match[1]))
+        if found in (".", ".."):
+            raise ToolFailed(f"{match[1]} cannot be {found}")
+        return quote(found, safe="", errors="replace")
+
+    filled = parts._replace(path=_PLACE.sub(value, parts.path), query=_PLACE.sub(value, parts.query))
+    return urlunsplit(filled), {name: each for name, each in arguments.items() if name not in used}
 
 
 def with_query(url: str, arguments: Json) -> str:

@@ -24,10 +24,11 @@ class Webhook:
     async def run(self, function: Function, arguments: Json, context: ToolContext, outside: Outside) -> str:
         from extenbot.ai import results, tools
 
+        url, left = tools.addressed(function.url, arguments)
         if function.method in WITHOUT_BODY and not function.template.strip():
-            url, body = tools.with_query(function.url, arguments), b""
+            url, body = tools.with_query(url, left), b""
         else:
-            url, body = function.url, tools.written(tools.body(function, arguments, context))
+            body = tools.written(tools.body(function, arguments, context))
         reply = await outside.fetch(
             context.bot_id,
             function.method,

@@ -43,6 +43,24 @@ def filled(template: str, **arguments: Any) -> Any:
     return tools.body(function(template), arguments, CONTEXT)
 
 
+class Addresses(SynchronousTestCase):
+    def test_named(self) -> None:
+        """Arguments that the URL names stand there; the others are left for the query or the body."""
+        url = "https://x.org/orders/{id}/lines?since={since}&all={all}"
+        filled = tools.addressed(url, {"id": 7, "all": True, "more": "x"})
+        self.assertEqual(filled, ("https://x.org/orders/7/lines?since=&all=true", {"more": "x"}))
+        self.assertEqual(tools.addressed("https://x.org/a", {"b": 1}), ("https://x.org/a", {"b": 1}))
+
+    def test_evil(self) -> None:
+        """No value reaches beyond its place: not the host, another path, nor another part of the query."""
+        for evil in ("../admin", "a/b", "?x=1", "#x", "a&b=c", "@evil.org", "%2e%2e", "\r\nX: 1", "\ud800", "{id}"):
+            url, _ = tools.addressed("https://x.org/o/{id}/p?q={id}", {"id": evil})
+            self.assertRegex(url, r"\Ahttps://x\.org/o/[A-Za-z0-9._~%-]+/p\?q=[A-Za-z0-9._~%-]+\Z")
+        for dots in (".", ".."):
+            self.assertRaises(ToolFailed, tools.addressed, "https://x.org/o/{id}", {"id": dots})
+        self.assertEqual(tools.addressed("https://{id}.org/", {"id": "evil"})[0], "https://{id}.org/")
+
+
 class Descriptions(SynchronousTestCase):
     def refusal(self, text: str) -> str:
         problems = self.assertRaises(Invalid, tools.check_description, text).problems
