@@ -28,9 +28,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from extenbot import failure, prompt
 from extenbot.ai import built_in
@@ -162,7 +163,8 @@ class Call:
         if asked is None and not cold:
             return None
         waits: list[Deferred[Any]] = [around.servers.ready(server) for server in cold]
-        return gatherResults([asked or succeed(Screening()), *waits], consumeErrors=True).addCallback(_first)
+        both = gatherResults([asked or succeed(Screening()), *waits], consumeErrors=True)
+        return both.addCallbacks(_first, _inner)
 
     def take(self, found: Screening = NOBODY_ASKED) -> None:
         """Begin. `Refused` (503) when that cannot be; then nothing is open."""
@@ -662,6 +664,12 @@ def _first(found: list[Any]) -> Screening:
     """What the owner has said; the MCP servers say nothing."""
     screening: Screening = found[0]
     return screening
+
+
+def _inner(failure: Failure) -> Failure:
+    """What went wrong, without what is around it."""
+    inner: Failure = failure.value.subFailure if isinstance(failure.value, FirstError) else failure
+    return inner
 
 
 def _nothing(*_: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -48,7 +48,7 @@ class Ringing:
         self._screened(found)
 
     def _failed(self, failure: Failure) -> Failure | None:
-        if failure.check(CancelledError):
+        if self._asked is None:  # given up
             return None
         self._answered(Screening())  # a fault of ours; the call begins as if nobody had been asked
         return failure

@@ -360,6 +360,7 @@ class World:
         self.ladder: list[str] = []
         self.messages: list[bytes] = []  # SIP, both ways
         self.servers = MemoryServers()
+        self.provides = False  # the voice service uses MCP servers by itself
         self.screenings: dict[str, Deferred[Screening]] = {}  # by bot: what its owner says of a call
         self.screened: list[tuple[str, Json]] = []
         self.functions: dict[str, Callable[[Json], Awaitable[str]]] = {}
@@ -392,7 +393,7 @@ class World:
                 open_voice=self._open_voice,
                 run_tool=self._run_tool,
                 servers=self.servers,
-                calls_mcp=lambda bot: bot.model.startswith("provider"),
+                calls_mcp=lambda _bot: self.provides,
                 screen=self._screen,
                 records=self,
                 rtp_timeout=rtp_timeout,

@@ -26,6 +26,7 @@ class Provided:
         self._log = log
         self._tell = tell
         self._asked: set[str] = set()
+        self._answers = 0
 
     def came(self, item: Json) -> bool:
         """An item is complete; whether it is a result that the model should speak of."""
@@ -68,7 +69,9 @@ class Provided:
         if call_id not in self._asked:
             return False
         self._asked.discard(call_id)
-        self._tell({"type": "mcp_approval_response", "approval_request_id": call_id, "approve": yes})
+        self._answers += 1
+        name = f"approval_{self._answers}"
+        self._tell({"type": "mcp_approval_response", "id": name, "approval_request_id": call_id, "approve": yes})
         return True
 
 

@@ -561,8 +561,8 @@ class Talk:
             self._shared.failed(why)
             return
         self._last = self._shared.now()
+        self._functions.complete(turn)  # first: a result is worth more than a word that it takes a moment
         self._gate.done(response)
-        self._functions.complete(turn)
         if name not in self._dead:  # whoever was interrupted is not asked again
             self._judge(turn, status, error, response)
         if not self._due:
