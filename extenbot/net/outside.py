@@ -11,60 +11,44 @@ from __future__ import annotations
 
 import hmac
 import re
+import zlib
 from base64 import b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
-from treq.client import HTTPClient
-from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from hyperlink import EncodedURL
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
-from twisted.internet.interfaces import (
-    IAddress,
-    IHostnameResolver,
-    IHostResolution,
-    IProtocolFactory,
-    IReactorPluggableNameResolver,
-    IReactorTCP,
-    IReactorTime,
-    IResolutionReceiver,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    URI,
-    Agent,
-    HTTPConnectionPool,
-    RequestTransmissionFailed,
-    ResponseDone,
-    ResponseFailed,
-)
+from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseDone, ResponseFailed
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import IAgentEndpointFactory
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from extenbot import __version__
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Exchange, Reply, unnoted
 from extenbot.net.certificate import Authorities
+from extenbot.net.checked import Endpoints
 from extenbot.networks import reachable
 from extenbot.settings import Tools
 
-IDLE = 30.0
-"""Seconds that a connection is kept for the next request."""
+IDLE = 4
+"""Seconds that a connection is kept for the next request: less than the 5 after which Node and uvicorn close theirs, as
+a POST that meets their closing is lost, and may not be repeated.
+"""
 
 PAUSE = 0.5
 """Seconds before a request is tried again, doubled each time, where the server does not say."""
 
 SHOWN = 16_000
 """Characters of a body or reply that the owner is shown."""
-
-CONNECTING = 5.0
-"""Seconds that connecting to one address may take."""
 
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 """Methods that may be repeated (RFC 9110 9.2.2)."""
@@ -73,96 +57,12 @@ PASSING = frozenset({429, 502, 503, 504})
 """Answers after which another try may go better."""
 
 _SECRET = re.compile(r"key|token|secret|pass|auth|sig", re.IGNORECASE)
+_VALUE = re.compile(r"([^&=]+)=[^&]+")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_FRAMING = frozenset(
+    ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect")
+)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-# -- Where connections may go -----------------------------------------------------------
-
-
-@implementer(IResolutionReceiver)
-class _Sieve:
-    """Lets allowed addresses through."""
-
-    def __init__(self, receiver: IResolutionReceiver, allowed: Callable[[str], bool], refused: list[str]) -> None:
-        self._receiver, self._allowed, self._refused = receiver, allowed, refused
-
-    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        self._receiver.resolutionBegan(resolutionInProgress)
-
-    def addressResolved(self, address: IAddress) -> None:
-        host = getattr(address, "host", "")
-        if self._allowed(host):
-            self._receiver.addressResolved(address)
-        else:
-            self._refused.append(host)
-
-    def resolutionComplete(self) -> None:
-        self._receiver.resolutionComplete()
-
-
-@implementer(IHostnameResolver)
-class _Resolver:
-    """The reactor's own, but for addresses that are not allowed."""
-
-    def __init__(self, resolver: IHostnameResolver, allowed: Callable[[str], bool], refused: list[str]) -> None:
-        self._resolver, self._allowed, self._refused = resolver, allowed, refused
-
-    def resolveHostName(self, resolutionReceiver: IResolutionReceiver, *given: Any, **more: Any) -> IHostResolution:
-        sieve = _Sieve(resolutionReceiver, self._allowed, self._refused)
-        return self._resolver.resolveHostName(sieve, *given, **more)
-
-
-@implementer(IReactorPluggableNameResolver, IReactorTCP, IReactorTime)
-class _Reactor:
-    """The reactor for one connection: with a resolver that leaves out what is not allowed."""
-
-    def __init__(self, reactor: Any, allowed: Callable[[str], bool]) -> None:
-        self.refused: list[str] = []
-        self._reactor = reactor
-        self.nameResolver = _Resolver(reactor.nameResolver, allowed, self.refused)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
-
-
-@implementer(IStreamClientEndpoint)
-class _Endpoint:
-    """Says why there was no address to connect to."""
-
-    def __init__(self, inner: Any, refused: list[str]) -> None:
-        self._inner, self._refused = inner, refused
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
-        connecting: Deferred[Any] = self._inner.connect(protocolFactory)
-        return connecting.addErrback(self._failed)
-
-    def _failed(self, failure: Failure) -> Failure:
-        if self._refused and failure.check(DNSLookupError):
-            raise ToolFailed(
-                f"its address {self._refused[0]} is private: the operator can name it in the setting [tools] allow"
-            )
-        return failure
-
-
-@implementer(IAgentEndpointFactory)
-class _Endpoints:
-    """Makes connections, with TLS where the URL says so."""
-
-    def __init__(self, reactor: Any, allowed: Callable[[str], bool], authorities: Authorities) -> None:
-        self._reactor, self._allowed, self._authorities = reactor, allowed, authorities
-        self.untrusted: dict[str, str] = {}  # by host: why its certificate was refused last
-
-    def endpointForURI(self, uri: URI) -> Any:
-        reactor = _Reactor(self._reactor, self._allowed)
-        host = uri.host.decode("ascii")
-        endpoint: Any = HostnameEndpoint(reactor, host.strip("[]"), uri.port, CONNECTING)
-        if uri.scheme == b"https":
-            proof = self._authorities.proof(host.strip("[]"), lambda words: self.untrusted.update({host: words}))
-            endpoint = wrapClientTLS(proof, endpoint)
-        return _Endpoint(endpoint, reactor.refused)
-
-
-# -- Requests ---------------------------------------------------------------------------
 
 
 class _Body(Protocol):
@@ -174,10 +74,12 @@ class _Body(Protocol):
         self._limit = limit
 
     def dataReceived(self, data: bytes) -> None:
+        if self.done.called:
+            return
         self.data += data
-        if len(self.data) > self._limit and not self.done.called:
+        if len(self.data) > self._limit:
             self._close()
-            self.done.errback(ToolFailed(f"its reply is larger than {self._limit // 1024} KiB"))
+            self.done.errback(_too_large(self._limit))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.done.called:
@@ -192,6 +94,25 @@ class _Body(Protocol):
             self.transport.loseConnection()
 
 
+@implementer(IBodyProducer)
+class _Bytes:
+    """What is sent, in one piece."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length = len(data)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def stopProducing(self) -> None: ...
+
+
 class _Wish(NamedTuple):
     """One request, as it stands between redirects."""
 
@@ -199,7 +120,16 @@ class _Wish(NamedTuple):
     url: SplitResult
     body: bytes
     private: tuple[tuple[str, str], ...]  # headers for the server that the owner named, and no other
-    shown: tuple[tuple[str, str], ...]
+    key: str
+    secret: str
+
+
+class _Passing(Exception):
+    """It failed, and may not the next time."""
+
+    def __init__(self, words: str, *, sent: bool) -> None:
+        super().__init__(words)
+        self.sent = sent
 
 
 class Http:
@@ -210,12 +140,14 @@ class Http:
         self._clock = reactor
         self._settings = settings
         self._now = now
-        self._endpoints = _Endpoints(reactor, self.allowed, Authorities(settings.trust, "[tools] trust"))
+        self._limit = settings.reply * 1024
+        authorities = Authorities(settings.trust, "[tools] trust")
+        endpoints = Endpoints(reactor, self.allowed, authorities, 8 * self._limit + 65536)  # headers, and small chunks
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 8
-        self._pool.cachedConnectionTimeout = int(IDLE)
+        self._pool.cachedConnectionTimeout = IDLE
         self._pool.retryAutomatically = False
-        self._agent: Any = Agent.usingEndpointFactory(reactor, self._endpoints, self._pool)
+        self._agent: Any = Agent.usingEndpointFactory(reactor, endpoints, self._pool)
         self._turns: dict[str, tuple[DeferredSemaphore, int]] = {}  # by bot, and how many want one
 
     def allowed(self, address: str) -> bool:
@@ -243,32 +175,19 @@ class Http:
         noted: Callable[[Exchange], None] = unnoted,
     ) -> Reply:
         """As in `interfaces.Outside`."""
-        wish = self._wish(method, _read(url), headers, token, secret, key, body)
-        tries = 1 + (retries if method in REPEATABLE else 0)
+        place = _read(url)
+        wish = _Wish(method, place, body, _private(headers, token, place), key, secret)
+        until = self._clock.seconds() + timeout
+        late = f"it has not answered within {timeout:g} seconds"
 
-        def late(_result: object, seconds: float) -> NoReturn:
-            raise ToolFailed(f"it has not answered within {seconds:g} seconds")
+        def over(_result: object, _seconds: float) -> NoReturn:
+            raise ToolFailed(late)
 
-        work = self._in_turn(bot_id, lambda: self._tries(wish, tries, noted))
+        work = self._in_turn(bot_id, lambda: self._tries(wish, retries, until, late, noted))
         try:
-            return await work.addTimeout(timeout, self._clock, late)
+            return await work.addTimeout(timeout, self._clock, over)
         except ToolFailed as error:
-            raise ToolFailed(f"{_named(wish.url)} cannot be used: {error}") from error
-
-    def _wish(
-        self, method: str, url: SplitResult, headers: Iterable[tuple[str, str]], token: str, secret: str, key: str,
-        body: bytes,
-    ) -> _Wish:  # fmt: skip
-        private: list[tuple[str, str]] = [*headers]
-        shown = [(name, "…") for name, _ in private]
-        if token or url.username is not None:
-            given = f"{unquote(url.username or '')}:{unquote(url.password or '')}".encode()
-            private.append(("Authorization", f"Bearer {token}" if token else f"Basic {b64encode(given).decode()}"))
-            shown.append(("Authorization", "Bearer …" if token else "Basic …"))
-        ours = [("Idempotency-Key", key)] if key else []
-        if secret:
-            ours.append(("X-Extenbot-Signature", signature(secret, int(self._now()), body)))
-        return _Wish(method, url, body, (*private, *ours), (*shown, *ours))
+            raise ToolFailed(f"the server {place.hostname} cannot be used: {error}") from error
 
     # -- One after the other
 
@@ -289,96 +208,106 @@ class Http:
         done: Deferred[Reply] = turns.run(lambda: Deferred.fromCoroutine(work()))
         return done.addBoth(over)
 
-    async def _tries(self, wish: _Wish, tries: int, noted: Callable[[Exchange], None]) -> Reply:
+    async def _tries(
+        self, wish: _Wish, retries: int, until: float, late: str, noted: Callable[[Exchange], None]
+    ) -> Reply:
+        """Try again as often as that is asked for, does no harm, and fits into the time."""
         pause = PAUSE
         while True:
-            tries -= 1
+            reply: Reply | None = None
+            wait: float | None = None
             try:
-                reply, wait = await self._followed(wish, noted)
+                reply, wait = await self._followed(wish, until, late, noted)
+                again = wish.method in REPEATABLE and reply.status in PASSING
             except _Passing as error:
-                if not tries:
-                    raise ToolFailed(str(error)) from error
-                wait = None
-            else:
-                if not tries or reply.status not in PASSING:
-                    return reply
-            await _sleep(self._clock, pause if wait is None else wait)
+                again = wish.method in REPEATABLE or (not error.sent and bool(wish.key))
+                words = str(error)
+            wait = pause if wait is None else wait
+            if not (again and retries) or self._clock.seconds() + wait >= until:
+                if reply is None:
+                    raise ToolFailed(words)
+                return reply
+            retries -= 1
             pause *= 2
+            await _sleep(self._clock, wait)
 
-    async def _followed(self, wish: _Wish, noted: Callable[[Exchange], None]) -> tuple[Reply, float | None]:
+    async def _followed(
+        self, wish: _Wish, until: float, late: str, noted: Callable[[Exchange], None]
+    ) -> tuple[Reply, float | None]:
         """The reply at the end of all redirects, and the seconds after which the server wants to be asked again."""
         for _ in range(self._settings.redirects + 1):
-            reply, place, wait = await self._exchange(wish, noted)
+            reply, place, wait = await self._exchange(wish, until, late, noted)
             if place is None:
                 return reply, wait
             wish = _redirected(wish, reply.status, place)
         raise ToolFailed(f"it redirects more than {self._settings.redirects} times")
 
     async def _exchange(
-        self, wish: _Wish, noted: Callable[[Exchange], None]
-    ) -> tuple[Reply, str | None, float | None]:  # fmt: skip
-        """One request and its reply."""
+        self, wish: _Wish, until: float, late: str, noted: Callable[[Exchange], None]
+    ) -> tuple[Reply, str | None, float | None]:
+        """One request and its reply, where that sends us, and in how many seconds we may come again."""
         began = self._clock.seconds()
-        note = Exchange(wish.method, shown_url(wish.url), wish.shown, _text(wish.body))
+        if began >= until:  # its turn came too late
+            raise ToolFailed(late)
+        ours = [("Idempotency-Key", wish.key)] if wish.key else []
+        if wish.secret:
+            ours.append(("X-Extenbot-Signature", signature(wish.secret, int(self._now()), wish.body)))
+        shown = (*((name, _hidden(name, value)) for name, value in wish.private), *ours)
+        note = Exchange(wish.method, shown_url(wish.url), shown, _text(wish.body))
         try:
-            response, body = await self._sent(wish)
+            response, body = await self._sent(wish, (*wish.private, *ours))
         except BaseException as error:
-            trouble = str(error) if isinstance(error, ToolFailed | _Passing) else "it was given up"
-            noted(note._replace(seconds=self._clock.seconds() - began, trouble=trouble))
+            at = self._clock.seconds()
+            trouble = late if at >= until else "it was given up, as the call had ended"
+            if isinstance(error, ToolFailed | _Passing):
+                trouble = str(error)
+            noted(note._replace(seconds=at - began, trouble=trouble))
             raise
-        kept = response.headers.getAllRawHeaders()
-        found = {name.decode("latin-1").lower(): values[-1].decode("latin-1") for name, values in kept if values}
+        found = {name: _header(response, name) for name in ("Content-Type", "Location", "Retry-After")}
         noted(
             note._replace(
                 status=response.code,
-                reply_headers=tuple(
-                    (name, value) for name, value in found.items() if name in ("content-type", "location")
-                ),
+                reply_headers=tuple((name, value) for name, value in found.items() if value),
                 reply=_text(body),
                 seconds=self._clock.seconds() - began,
             )
         )
-        place = found.get("location") if response.code in (301, 302, 303, 307, 308) else None
-        return Reply(response.code, found.get("content-type", ""), body), place, _seconds(found.get("retry-after", ""))
+        place = found["Location"] if response.code in (301, 302, 303, 307, 308) else ""
+        return Reply(response.code, found["Content-Type"], body), place or None, _seconds(found["Retry-After"])
 
-    async def _sent(self, wish: _Wish) -> tuple[Any, bytes]:
-        headers: dict[bytes | str, list[bytes | str]] = {
-            b"User-Agent": [f"extenbot/{__version__}".encode()],
-            b"Accept": [b"application/json, text/plain;q=0.9, */*;q=0.1"],
-        }
+    async def _sent(self, wish: _Wish, extra: tuple[tuple[str, str], ...]) -> tuple[Any, bytes]:
+        headers = Headers(
+            {
+                "User-Agent": [f"extenbot/{__version__}"],
+                "Accept": ["application/json, text/plain;q=0.9, */*;q=0.1"],
+                "Accept-Encoding": ["identity"],
+            }
+        )
         if wish.body:
-            headers[b"Content-Type"] = [b"application/json"]
-        for name, value in wish.private:
-            headers[name.encode("ascii")] = [value.encode("latin-1", "replace")]
-        client = HTTPClient(self._agent)  # a new one: cookies of one bot are none of another's
-        host = wish.url.hostname or ""
-        self._endpoints.untrusted.pop(host, None)
+            headers.setRawHeaders("Content-Type", ["application/json"])
+        for name, value in extra:
+            headers.setRawHeaders(name, [value])
         try:
-            response = await client.request(
-                wish.method, _address(wish.url), headers=headers, data=wish.body or None, allow_redirects=False,
-                unbuffered=True,
-            )  # fmt: skip
-            body = _Body(self._settings.reply * 1024)
-            response.deliverBody(body)
-            return response, await body.done
-        except (DNSLookupError, ConnectError) as error:
-            known = not isinstance(error, DNSLookupError)
+            uri = EncodedURL.from_text(_bare(wish.url)).to_uri().to_text().encode("ascii")
+            body = _Bytes(wish.body) if wish.body else None
+            response = await self._agent.request(wish.method.encode(), uri, headers, body)
+            gathered = _Body(self._limit)
+            response.deliverBody(gathered)
+            return response, _unpacked(await gathered.done, _header(response, "Content-Encoding"), self._limit)
+        except DNSLookupError as error:
+            raise _Passing("its host name is not known", sent=False) from error
+        except ConnectError as error:
             why = str(error).partition(":")[0].strip(".").lower()
-            raise _Passing(f"it cannot be reached: {why}" if known else "its host name is not known") from error
+            raise _Passing(f"it cannot be reached: {why}", sent=False) from error
         except (ResponseFailed, RequestTransmissionFailed, ConnectionClosed) as error:
-            words = self._endpoints.untrusted.pop(host, "")
-            if words:
-                raise ToolFailed(words) from error
             for reason in getattr(error, "reasons", ()):
+                if reason.check(CancelledError):
+                    raise CancelledError from error
                 if reason.check(ToolFailed):
                     raise ToolFailed(str(reason.value)) from error
-            raise _Passing("it has broken off the connection") from error
+            raise _Passing("it has broken off the connection", sent=True) from error
         except (SchemeNotSupported, ValueError) as error:
             raise ToolFailed("its URL is not valid") from error
-
-
-class _Passing(Exception):
-    """It failed, and may not the next time."""
 
 
 def signature(secret: str, at: int, body: bytes) -> str:
@@ -398,10 +327,9 @@ def _read(url: str) -> SplitResult:
     return parts
 
 
-def _address(url: SplitResult) -> str:
+def _bare(url: SplitResult) -> str:
     """The URL as it is asked for: without user, password and fragment."""
-    netloc = url.netloc.rpartition("@")[2]
-    return urlunsplit((url.scheme, netloc, quote(url.path or "/", safe="/%:@!$&'()*+,;=~-._"), url.query, ""))
+    return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path or "/", url.query, ""))
 
 
 def _origin(url: SplitResult) -> tuple[str, str, int]:
@@ -410,28 +338,68 @@ def _origin(url: SplitResult) -> tuple[str, str, int]:
 
 def _redirected(wish: _Wish, status: int, place: str) -> _Wish:
     """The request that follows a redirect (RFC 9110 15.4); what is private stays with its server."""
-    url = _read(urljoin(_address(wish.url), place))
+    url = _read(urljoin(_bare(wish.url), place))
     if wish.url.scheme == "https" and url.scheme != "https":
         raise ToolFailed("it redirects from https to http")
     again = wish._replace(url=url)
     if _origin(url) != _origin(wish.url):
-        again = again._replace(private=(), shown=())
-    if status in (301, 302, 303) and wish.method != "HEAD":  # as browsers do; Google's scripts count on it
-        again = again._replace(method="GET", body=b"")
+        again = again._replace(private=(), key="", secret="")
+    if (status in (301, 302) and wish.method == "POST") or (status == 303 and wish.method != "HEAD"):
+        again = again._replace(method="GET", body=b"")  # as browsers do; Google's scripts count on it
     return again
 
 
 def shown_url(url: SplitResult) -> str:
     """For people: without what is secret in it."""
     netloc = url.netloc.rpartition("@")[2]
-    query = [
-        (name, "…" if _SECRET.search(name) else value) for name, value in parse_qsl(url.query, keep_blank_values=True)
-    ]
-    return urlunsplit((url.scheme, netloc, url.path, urlencode(query, safe="…"), ""))
+    return urlunsplit((url.scheme, netloc, url.path, _VALUE.sub(_veiled, url.query), ""))
 
 
-def _named(url: SplitResult) -> str:
-    return f"the server {url.hostname}"
+def _veiled(found: re.Match[str]) -> str:
+    return f"{found[1]}=…" if _SECRET.search(unquote(found[1])) else found[0]
+
+
+def _private(headers: tuple[tuple[str, str], ...], token: str, url: SplitResult) -> tuple[tuple[str, str], ...]:
+    """The headers of the owner's own. `ToolFailed` when they would make another request of ours."""
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name) or name.lower() in _FRAMING or not value.isprintable():
+            raise ToolFailed(f"its header {name!r} cannot be sent")
+    if not token.isprintable():
+        raise ToolFailed("its token cannot be sent")
+    if token:
+        return (*headers, ("Authorization", f"Bearer {token}"))
+    if url.username is None:
+        return headers
+    given = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
+    return (*headers, ("Authorization", f"Basic {b64encode(given).decode()}"))
+
+
+def _hidden(name: str, value: str) -> str:
+    kind, blank, _secret = value.partition(" ")
+    return f"{kind} …" if name.lower() == "authorization" and blank else "…"
+
+
+def _header(response: Any, name: str) -> str:
+    values = response.headers.getRawHeaders(name.encode()) or [b""]
+    return str(values[-1], "utf-8", "replace")
+
+
+def _unpacked(data: bytes, coding: str, limit: int) -> bytes:
+    """A reply that is compressed although nobody asked for that, at most `limit` bytes of it."""
+    if coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return data
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    try:
+        data = unpacking.decompress(data, limit + 1)
+    except zlib.error:
+        raise ToolFailed("its reply cannot be unpacked") from None
+    if len(data) > limit:
+        raise _too_large(limit)
+    return data
+
+
+def _too_large(limit: int) -> ToolFailed:
+    return ToolFailed(f"its reply is larger than {limit // 1024} KiB")
 
 
 def _text(body: bytes) -> str:
