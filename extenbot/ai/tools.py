@@ -142,18 +142,22 @@ def body(function: Function, arguments: Json, context: ToolContext) -> Any:
             "bot": context.bot_id,
             "call": context.call_id,
         }
+    return _fill(_template(function.template), _values(function, arguments, context))
+
+
+def _values(function: Function, arguments: Json, context: ToolContext) -> dict[str, Any]:
+    """What each placeholder stands for."""
     schema = tool(function).get("parameters")
     properties = schema.get("properties") if isinstance(schema, dict) else None
-    values: dict[str, Any] = {
+    return {
         **dict.fromkeys(properties or (), None),
         **arguments,
         "user": context.caller,
-        "function_name": tool_name,
+        "function_name": name_of(function),
         "parameters": dict(arguments),
         "bot_id": context.bot_id,
         "call_id": context.call_id,
     }
-    return _fill(_template(function.template), values)
 
 
 def _fill(node: Any, values: Json) -> Any:
@@ -222,16 +226,18 @@ def written(body: Any) -> bytes:
     return json.dumps(body).encode()
 
 
-def addressed(url: str, arguments: Json) -> tuple[str, Json]:
-    """A URL with the arguments that its path and query name as `{name}`, and those that it does not name.
+def addressed(function: Function, arguments: Json, context: ToolContext) -> tuple[str, Json]:
+    """The URL with its placeholders filled, as in a string of a template, and the arguments that it does not name.
 
-    One that was left out is empty there. No value can reach beyond its own place.
+    They stand in its path and query, and no value reaches beyond its own place.
     """
-    parts, used = urlsplit(url), set()
+    parts, values, used = urlsplit(function.url), _values(function, arguments, context), set()
 
     def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            return match[0]
         used.add(match[1])
-        found = _text(arguments.get(match[1]))
+        found = _text(values[match[1]])
         if found in (".", ".."):
             raise ToolFailed(f"{match[1]} cannot be {found}")
         return quote(found, safe="", errors="replace")

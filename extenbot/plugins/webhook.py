@@ -24,7 +24,7 @@ class Webhook:
     async def run(self, function: Function, arguments: Json, context: ToolContext, outside: Outside) -> str:
         from extenbot.ai import results, tools
 
-        url, left = tools.addressed(function.url, arguments)
+        url, left = tools.addressed(function, arguments, context)
         if function.method in WITHOUT_BODY and not function.template.strip():
             url, body = tools.with_query(url, left), b""
         else:

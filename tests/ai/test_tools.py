@@ -44,21 +44,27 @@ def filled(template: str, **arguments: Any) -> Any:
 
 
 class Addresses(SynchronousTestCase):
+    def addressed(self, url: str, **arguments: Any) -> tuple[str, Any]:
+        schema = {"type": "object", "properties": {"id": {}, "since": {}}}
+        function = Function("f", "f", url, description=json.dumps({"name": "f", "parameters": schema}))
+        return tools.addressed(function, arguments, ToolContext("b", "c", "+4930"))
+
     def test_named(self) -> None:
-        """Arguments that the URL names stand there; the others are left for the query or the body."""
-        url = "https://x.org/orders/{id}/lines?since={since}&all={all}"
-        filled = tools.addressed(url, {"id": 7, "all": True, "more": "x"})
-        self.assertEqual(filled, ("https://x.org/orders/7/lines?since=&all=true", {"more": "x"}))
-        self.assertEqual(tools.addressed("https://x.org/a", {"b": 1}), ("https://x.org/a", {"b": 1}))
+        """What the URL names stands there, empty when it was left out; other arguments are left for query or body."""
+        url, left = self.addressed(
+            "https://x.org/{id}/lines?since={since}&all={all}&by={user}", id=7, all=True, more="x"
+        )
+        self.assertEqual((url, left), ("https://x.org/7/lines?since=&all=true&by=%2B4930", {"more": "x"}))
+        self.assertEqual(self.addressed("https://x.org/{other}", id=1), ("https://x.org/{other}", {"id": 1}))
 
     def test_evil(self) -> None:
         """No value reaches beyond its place: not the host, another path, nor another part of the query."""
         for evil in ("../admin", "a/b", "?x=1", "#x", "a&b=c", "@evil.org", "%2e%2e", "\r\nX: 1", "\ud800", "{id}"):
-            url, _ = tools.addressed("https://x.org/o/{id}/p?q={id}", {"id": evil})
+            url, _ = self.addressed("https://x.org/o/{id}/p?q={id}", id=evil)
             self.assertRegex(url, r"\Ahttps://x\.org/o/[A-Za-z0-9._~%-]+/p\?q=[A-Za-z0-9._~%-]+\Z")
         for dots in (".", ".."):
-            self.assertRaises(ToolFailed, tools.addressed, "https://x.org/o/{id}", {"id": dots})
-        self.assertEqual(tools.addressed("https://{id}.org/", {"id": "evil"})[0], "https://{id}.org/")
+            self.assertRaises(ToolFailed, self.addressed, "https://x.org/o/{id}", id=dots)
+        self.assertEqual(self.addressed("https://{id}.org/", id="evil")[0], "https://{id}.org/")
 
 
 class Descriptions(SynchronousTestCase):
