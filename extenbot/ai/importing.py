@@ -10,6 +10,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
+from extenbot.abilities import METHODS
 from extenbot.ai import curl, openapi, pasted
 from extenbot.ai.openapi import Operation, operations
 from extenbot.errors import Invalid
@@ -18,6 +19,9 @@ from extenbot.interfaces import Json
 __all__ = ["Operation", "from_curl", "from_openapi", "operations"]
 
 MOST_PARAMETERS = 20
+
+QUERYING = frozenset({"GET", "DELETE"})
+"""Methods whose arguments stand in the query by themselves."""
 
 KEY = "PUT-THE-KEY-HERE"
 """Stands where an OpenAPI document asks for a key."""
@@ -40,6 +44,8 @@ _DIFY = {"workflows/run": "dify_workflow", "chat-messages": "dify_chat"}
 def from_curl(text: str) -> dict[str, str]:
     """Values for a new function; `Invalid` {"curl": …}."""
     request = curl.read(text)
+    if request.method not in METHODS:
+        raise Invalid({"curl": f"A function does not send {request.method}: only {', '.join(METHODS)}."})
     parts = urlsplit(request.url)
     found = _Parameters()
     body = _body(request.body)
@@ -55,11 +61,7 @@ def from_curl(text: str) -> dict[str, str]:
         values["url"] = urlunsplit((*parts[:2], path, "", ""))
         values["streaming"] = "yes" if dify == "dify_workflow" and body.get("response_mode") == "streaming" else "no"
     else:
-        query = "&".join(
-            f"{quote(key)}={found.text(key, value) or quote(value)}"
-            for key, value in parse_qsl(parts.query, keep_blank_values=True)
-        )
-        values["url"] = urlunsplit((*parts[:3], query, ""))
+        values["url"] = urlunsplit((*parts[:3], found.query(parts.query, by_itself=request.method in QUERYING), ""))
         values["template"] = found.template(body) if request.body else ""
     name = _name(dify or [step for step in parts.path.split("/") if step] or parts.hostname or "")
     values |= {"name": name, "description": _described(name, "", found.schema)}
@@ -108,6 +110,15 @@ class _Parameters:
             name, number = f"{plain}_{number + 1}", number + 1
         self._properties[name] = _shape(value)
         return f"{{{name}}}"
+
+    def query(self, text: str, *, by_itself: bool) -> str:
+        """A query with placeholders; `by_itself`: without those arguments that stand there by themselves."""
+        parts = []
+        for key, value in parse_qsl(text, keep_blank_values=True):
+            place = self.text(key, value)
+            if not (by_itself and place == f"{{{key}}}" and key not in _OWN):
+                parts.append(f"{quote(key)}={place or quote(value)}")
+        return "&".join(parts)
 
     def placed(self, node: Any, key: str = "") -> Any:
         """`node` with placeholders for what looks like an argument; those of other things than text as a `_Mark`."""
@@ -179,9 +190,8 @@ def from_openapi(text: str, operation: str) -> dict[str, str]:
             template = "{body}"
     if template != "{parameters}":
         schema = {"type": "object", "required": required, "properties": properties}
-    query = "&".join(
-        [*(f"{quote(name)}={{{name}}}" for name in found.query), *(f"{key}={KEY}" for key in found.query_keys)]
-    )
+    named = () if found.method in QUERYING and not template else found.query
+    query = "&".join([*(f"{quote(name)}={{{name}}}" for name in named), *(f"{key}={KEY}" for key in found.query_keys)])
     name = _name(found.name)
     description = _described(name, found.words, schema)
     if len(description) > pasted.LONGEST:

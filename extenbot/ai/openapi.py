@@ -28,7 +28,7 @@ MOST = 100
 
 MOST_OPERATIONS = 500
 
-_METHODS = ("get", "post", "put", "patch", "delete", "head")
+_METHODS = ("get", "post", "put", "patch", "delete")
 _KEPT = frozenset(
     (
         *("type", "enum", "const", "default", "format", "pattern", "minLength", "maxLength", "minimum", "maximum"),

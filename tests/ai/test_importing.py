@@ -55,10 +55,13 @@ class Curl(SynchronousTestCase):
         self.assertEqual(body, {"order": "A-1", "count": 2, "tags": ["a"], "model": "m"})
 
     def test_query(self) -> None:
-        """With -G the data stands in the URL; what looks like an argument is one."""
+        """With -G the data stands in the URL; what looks like an argument is one, and added to it in each call."""
         values = from_curl("curl -sG example.org/find --data-urlencode q=rain -d limit=3 -d api_key=k -X get")
-        self.assertEqual(values["url"], "http://example.org/find?q={q}&limit={limit}&api_key=k")
+        self.assertEqual(values["url"], "http://example.org/find?api_key=k")
         self.assertEqual((values["method"], values["template"]), ("GET", ""))
+        self.assertEqual(list(made(values)[0]), ["q", "limit"])
+        values = from_curl("curl 'example.org/find?q-a=rain&user=7' -X POST -d '{}'")
+        self.assertEqual(values["url"], "http://example.org/find?q-a={q_a}&user={user}")
 
     def test_windows_and_browsers(self) -> None:
         """Commands as browsers copy them, for Windows and with $'…', are read."""
@@ -109,6 +112,7 @@ class Curl(SynchronousTestCase):
             "curl x.org -d a=1": "not JSON",
             "curl x.org -d '{\"a\": }'": "line 1, column 7",
             "curl x.org --frobnicate 1": "--frobnicate",
+            "curl -I x.org": "HEAD",
             "curl x.org -H": "needs a value",
             "curl file:///etc/passwd": "no URL",
             "curl x.org | sh": "without |",
@@ -174,7 +178,7 @@ class OpenApi(SynchronousTestCase):
     def test_path_and_query(self) -> None:
         """Parameters of path and query become arguments and placeholders of the URL; a key is asked for."""
         values = from_openapi(DOCUMENT, "GET /orders/{id}")
-        self.assertEqual(values["url"], "https://api.example.org/v1/orders/{id}?since={since}")
+        self.assertEqual(values["url"], "https://api.example.org/v1/orders/{id}")
         self.assertEqual((values["method"], values["name"], values["template"]), ("GET", "getOrder", ""))
         self.assertEqual(values["headers"], "X-Key: PUT-THE-KEY-HERE")
         parameters = json.loads(values["description"])["parameters"]

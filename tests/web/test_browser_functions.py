@@ -61,6 +61,8 @@ class InABrowser(Served):
         page.click("text=exten.bot’s example")
         self.assertIn('"{function_name}",\n    },', page.input_value("#template"))
         page.check("[name=kind][value=dify_chat]")
+        self.assertTrue(page.is_visible("#template"))
+        page.fill("#template", "")
         self.assertFalse(page.is_visible("#template"))
         self.assertFalse(page.is_visible("[name=streaming][value=yes]"))
         page.check("[name=kind][value=webhook]")
