@@ -22,7 +22,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from extenbot import __version__
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Exchange
-from extenbot.net.outside import IDLE, Http, signature
+from extenbot.net.outside import IDLE, Http, Packed, signature
 from extenbot.settings import Tools
 
 URL = "https://hooks.example.com/run"
@@ -79,7 +79,8 @@ class World(SynchronousTestCase):
         self.clock = Clock()
         self.hooks = Hooks()
         self.http = Http(self.clock, self.settings, lambda: NOW + self.clock.seconds())
-        self.lines = self.http._agent = Lines(self.hooks)
+        self.lines = Lines(self.hooks)
+        self.http._agent = Packed(self.lines)
         self.notes: list[Exchange] = []
 
     def start(self, method: str = "POST", url: str = URL, *, bot: str = "b1", **more: Any) -> Any:
