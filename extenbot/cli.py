@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from extenbot import toolroom
+from extenbot.abilities import FUNCTION, SERVER
 from extenbot.errors import ExtenbotError, Invalid, SettingsError
 from extenbot.manner import GROUPS, MANNER, Field
-from extenbot.office import BOT_OPTIONS, REGISTRANT_OPTIONS, Mistake, Office
+from extenbot.office import BOT_OPTIONS, HOOK_OPTIONS, REGISTRANT_OPTIONS, Mistake, Office
 from extenbot.settings import load
 
 _CALL_VERBS = ("list", "show", "place", "recording")
@@ -45,12 +47,36 @@ def _says(field: Field) -> str:
     return f"{field.says}{f', {field.unit}' if field.unit else ''} (default: {usual})".replace("%", "%%")
 
 
+def _thing(verb: argparse.ArgumentParser, name: str, own: Mapping[str, str], table: Mapping[str, Field]) -> None:
+    """The options of a function or an MCP server."""
+    if name == "add":
+        verb.add_argument("--account", metavar="EMAIL")
+    for field, meaning in own.items():
+        verb.add_argument(_flag(field), dest=field, help=meaning)
+    for field, option in table.items():
+        verb.add_argument(_flag(field), dest=field, metavar=_kind(option), help=_says(option))
+    verb.add_argument(
+        "--header",
+        action="append",
+        dest="headers",
+        metavar="'NAME: VALUE'",
+        help="sent besides; give it again for more, none for none, without a value to keep the one that it has",
+    )
+    _for_bots(verb)
+
+
+def _for_bots(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--bot", action="append", dest="bots", help="a bot that may use it; give it again for more, none for nobody"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--config", type=Path, metavar="FILE", help="the settings (default: EXTENBOT_CONFIG)")
     common.add_argument("--json", action="store_true", help="print JSON")
     parser = _Parser(prog="extenbot", description="Administer extenbot.", parents=[common])
-    nouns = parser.add_subparsers(required=True, metavar="account|bot|function|sentence|call")
+    nouns = parser.add_subparsers(required=True, metavar="account|bot|function|mcp|sentence|call|outbox")
 
     def noun(name: str, about: str) -> Callable[..., argparse.ArgumentParser]:
         verbs = nouns.add_parser(name, help=about, parents=[common]).add_subparsers(required=True, metavar="VERB")
@@ -73,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     cap.add_argument("usd", help="USD a day (UTC); 0: no cap")
     account("remove", Office.account_remove, "an account and all that belongs to it").add_argument("email")
 
+    run: Callable[..., None]
     bot = noun("bot", "the voices")
     for name, run, about in (
         ("add", Office.bot_add, "make a bot"),
@@ -99,6 +126,16 @@ def _parser() -> argparse.ArgumentParser:
             help="NAME URIS [WHEN]: somebody callers can be transferred to, by one or more addresses in quotes, and a "
             "sentence of when; give it again for more, none for nobody",
         )
+        around = verb.add_argument_group("functions, MCP servers and webhooks around calls")
+        around.add_argument(
+            "--function",
+            action="append",
+            dest="functions",
+            help="one that it may call; again for more, none for nothing",
+        )
+        around.add_argument("--mcp", action="append", dest="servers", help="an MCP server that it may use, likewise")
+        for field, meaning in HOOK_OPTIONS.items():
+            around.add_argument(_flag(field), dest=field, help=meaning)
         for group, title in GROUPS.items():
             options = verb.add_argument_group(title)
             for field, option in MANNER.items():
@@ -122,17 +159,57 @@ def _parser() -> argparse.ArgumentParser:
     )
     bot("remove", Office.bot_remove, "a bot; its calls are kept").add_argument("bot", help="its id, username or name")
 
-    function = noun("function", "webhooks that bots may call")
-    add = function("add", Office.function_add, "make a function")
-    add.add_argument("--account", metavar="EMAIL")
-    add.add_argument("--name", help="default: the name in the description")
-    add.add_argument("--url", help="of the webhook")
-    add.add_argument("--token", help="bearer token of the webhook")
-    add.add_argument("--description", help="one Realtime function tool: JSON, or @FILE")
-    add.add_argument("--template", help="the body to post: JSON with placeholders, or @FILE")
-    add.add_argument("--bot", action="append", dest="bots", help="a bot that may call it; give it again for more")
-    function("list", Office.function_list, "all functions").add_argument("--account", metavar="EMAIL")
-    function("remove", Office.function_remove, "a function").add_argument("function", help="its id or name")
+    function = noun("function", "webhooks and apps of dify that bots may call")
+    for name, run, about in (
+        ("add", toolroom.function_add, "make a function"),
+        ("edit", toolroom.function_edit, "change what is given, keep the rest"),
+    ):
+        verb = function(name, run, about)
+        if name == "edit":
+            verb.add_argument("function", help="its id or name")
+        _thing(verb, name, toolroom.OF_FUNCTION, FUNCTION)
+    function("list", toolroom.function_list, "all functions").add_argument("--account", metavar="EMAIL")
+    function("show", toolroom.function_show, "a function").add_argument("function", help="its id or name")
+    function("remove", toolroom.function_remove, "a function").add_argument("function", help="its id or name")
+    imported = function("import", toolroom.function_import, "make a function of a curl command or an OpenAPI document")
+    imported.add_argument("--account", metavar="EMAIL")
+    imported.add_argument("--curl", help="the command in quotes, or @FILE")
+    imported.add_argument("--openapi", help="the document, or @FILE; its operations are listed")
+    imported.add_argument("--operation", help="one of them")
+    imported.add_argument("--name", help="what people call it")
+    _for_bots(imported)
+    tried = function(
+        "run", toolroom.function_run, "run a function and show the request, the reply and what a model hears"
+    )
+    tried.add_argument("function", help="its id or name")
+    tried.add_argument("--arguments", help="a JSON object, or @FILE (default: a sample made from its schema)")
+    again = function("replay", toolroom.function_replay, "run the functions of a past call again")
+    again.add_argument("call", help="its id")
+
+    mcp = noun("mcp", "MCP servers whose tools bots may use")
+    for name, run, about in (
+        ("add", toolroom.mcp_add, "make an MCP server known"),
+        ("edit", toolroom.mcp_edit, "change what is given, keep the rest"),
+    ):
+        verb = mcp(name, run, about)
+        if name == "edit":
+            verb.add_argument("server", help="its id or label")
+        _thing(verb, name, toolroom.OF_SERVER, SERVER)
+    mcp("list", toolroom.mcp_list, "all MCP servers").add_argument("--account", metavar="EMAIL")
+    for name, run, about in (
+        ("show", toolroom.mcp_show, "an MCP server"),
+        ("tools", toolroom.mcp_tools, "the tools that it offers now"),
+        ("remove", toolroom.mcp_remove, "an MCP server"),
+    ):
+        mcp(name, run, about).add_argument("server", help="its id or label")
+    tried = mcp("run", toolroom.mcp_run, "use one of its tools and show what a model hears")
+    tried.add_argument("server", help="its id or label")
+    tried.add_argument("tool", help="its name")
+    tried.add_argument("--arguments", help="a JSON object, or @FILE (default: a sample made from its schema)")
+
+    outbox = noun("outbox", "what is still to be posted after calls")
+    outbox("list", toolroom.outbox_list, "all of it").add_argument("--account", metavar="EMAIL")
+    outbox("retry", toolroom.outbox_retry, "try it again now").add_argument("call", help="the call's id")
 
     sentence = noun("sentence", "what a bot says word by word, as audio")
     sentence("list", Office.sentence_list, "all of a bot").add_argument("bot", help="its id, username or name")

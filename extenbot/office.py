@@ -32,6 +32,12 @@ BOT_OPTIONS = {
     "transfer_uri": "where callers are transferred to, such as sip:100@10.8.0.1",
     "transfer_mode": "blind, or attended: the bot calls there first and joins the two when somebody answers",
 }
+HOOK_OPTIONS = {
+    "before_url": "a webhook that is asked before a call is taken",
+    "after_url": "a webhook that is told of a call afterwards",
+    "hook_token": "bearer token of these two, or @FILE",
+    "hook_secret": "what they are signed with (HMAC-SHA256), or @FILE",
+}
 REGISTRANT_OPTIONS = {
     "auth_id": "the digest username, when the PBX wants another one than the username",
     "outbound_proxy": "HOST or HOST:PORT that everything for the PBX is sent to",
@@ -41,7 +47,7 @@ REGISTRANT_OPTIONS = {
     "allowed": "more addresses or networks that may call, such as '10.8.0.0/24 192.0.2.7'",
 }
 
-_EDITED = (*BOT_OPTIONS, *REGISTRANT_OPTIONS, "trusted", "enabled", "destinations", *MANNER)
+_EDITED = (*BOT_OPTIONS, *HOOK_OPTIONS, *REGISTRANT_OPTIONS, "trusted", "enabled", "destinations", *MANNER)
 
 
 class Mistake(ExtenbotError):
@@ -58,7 +64,9 @@ class Office:
         from extenbot.store.calls import Calls
         from extenbot.store.database import Database
         from extenbot.store.functions import Functions
+        from extenbot.store.outbox import Outbox
         from extenbot.store.registrations import Registrations
+        from extenbot.store.servers import Servers
 
         self.settings = settings
         self.given = given
@@ -66,6 +74,8 @@ class Office:
         self.accounts = Accounts(self.database)
         self.bots = Bots(self.database)
         self.functions = Functions(self.database)
+        self.servers = Servers(self.database)
+        self.outbox = Outbox(self.database)
         self.calls = Calls(self.database)
         self.registrations = Registrations(self.database)
 
@@ -89,17 +99,17 @@ class Office:
         self.say([asdict(a) for a in found], *(f"{a.email}{'  admin' if a.admin else ''}" for a in found))
 
     def account_remove(self) -> None:
-        account = self._account(self.given["email"])
+        account = self.account(self.given["email"])
         self.accounts.remove(account.id)
         self.say({"removed": account.id}, f"removed {account.email}")
 
     def account_cap(self) -> None:
-        account = self._account(self.given["email"])
+        account = self.account(self.given["email"])
         cap = self.accounts.set_cap(account.id, self.given["usd"])
         told = f"{account.email} may cost {cap:.2f} USD a day" if cap else f"{account.email} has no cap"
         self.say({"id": account.id, "cap_day": cap}, told)
 
-    def _account(self, text: str | None = None) -> Any:
+    def account(self, text: str | None = None) -> Any:
         if text:
             found = self.accounts.find(text)
             if found is None:
@@ -115,11 +125,11 @@ class Office:
     # -- bots
 
     def bot_add(self) -> None:
-        account = self._account(self.given.get("account"))
+        account = self.account(self.given.get("account"))
         self._changed(self.bots.add(account.id, self._values()))
 
     def bot_edit(self) -> None:
-        bot = self.bots.edit(self._bot(self.given["bot"]).id, self._values())
+        bot = self.bots.edit(self.bot(self.given["bot"]).id, self._values())
         if bot is None:
             raise Mistake(f"There is no bot {self.given['bot']} any more.")
         self._changed(bot)
@@ -130,9 +140,33 @@ class Office:
             values["trusted"] = " ".join(values["trusted"])
         if "destinations" in values:
             values["destinations"] = [_destination(words) for words in values["destinations"] if words != ["none"]]
+        for name in ("hook_token", "hook_secret"):
+            if name in values:
+                values[name] = document(values[name]).strip()
+        if "functions" in self.given:
+            values["functions"] = [self._found(self.functions, text, "function") for text in self.given["functions"]]
+            values["functions"] = [each for each in values["functions"] if each]
+        if "servers" in self.given:
+            values["servers"] = [self._found(self.servers, text, "MCP server") for text in self.given["servers"]]
+            values["servers"] = [each for each in values["servers"] if each]
         if "extra" in values:
-            values["extra"] = _document(values["extra"])
+            values["extra"] = document(values["extra"])
         return values
+
+    def _found(self, room: Any, text: str, what: str) -> str:
+        """The id of a function or an MCP server, by id or name; none is nothing."""
+        if text == "none":
+            return ""
+        found = [
+            each.id
+            for each, _, _ in room.all()
+            if text in (each.id, getattr(each, "name", ""), getattr(each, "label", ""))
+        ]
+        if len(found) != 1:
+            raise Mistake(
+                f"There {'are several' if found else 'is no'} {what} {text}{': give its id' if found else ''}."
+            )
+        return str(found[0])
 
     def _changed(self, bot: Bot) -> None:
         self._show(bot)
@@ -142,7 +176,7 @@ class Office:
 
     def bot_list(self) -> None:
         owner = self.given.get("account")
-        found = self.bots.all(self._account(owner).id if owner else None)
+        found = self.bots.all(self.account(owner).id if owner else None)
         shown = [{key: value for key, value in self._told(bot).items() if key != "password"} for bot in found]
         lines = (
             f"{bot.username:<16} {bot.kind:<10} {'on ' if bot.enabled else 'off'} {bot.model:<16} {bot.name}"
@@ -151,14 +185,14 @@ class Office:
         self.say(shown, *lines)
 
     def bot_show(self) -> None:
-        self._show(self._bot(self.given["bot"]))
+        self._show(self.bot(self.given["bot"]))
 
     def bot_remove(self) -> None:
-        bot = self._bot(self.given["bot"])
+        bot = self.bot(self.given["bot"])
         self.bots.remove(bot.id)
         self.say({"removed": bot.id}, f"removed {bot.name}")
 
-    def _bot(self, text: str) -> Bot:
+    def bot(self, text: str) -> Bot:
         found = self.bots.find(text)
         if not found:
             raise Mistake(f"There is no bot {text}.")
@@ -173,6 +207,9 @@ class Office:
         shown["type"] = shown.pop("kind")
         shown["token"] = "set" if bot.token else "not set"
         shown["functions"] = [function.name for function in bot.functions]
+        shown["mcp_servers"] = [server.label for server in bot.servers]
+        shown |= {name: getattr(bot, name) for name in ("before_url", "after_url")}
+        shown |= {name: "set" if getattr(bot, name) else "not set" for name in ("hook_token", "hook_secret")}
         shown["destinations"] = [destination._asdict() for destination in bot.destinations]
         shown |= {name: getattr(bot.manner, name) for name in MANNER}
         if bot.kind == "registrar":
@@ -204,44 +241,10 @@ class Office:
 
         return self.settings.domain or outward()
 
-    # -- functions
-
-    def function_add(self) -> None:
-        account = self._account(self.given.get("account"))
-        description = _document(self.given.get("description", ""))
-        values = {
-            "name": self.given.get("name", "") or _named(description),
-            "url": self.given.get("url", ""),
-            "token": self.given.get("token", ""),
-            "description": description,
-            "template": _document(self.given.get("template", "")),
-        }
-        bots = [self._bot(text) for text in self.given.get("bots", ())]
-        made = self.functions.add(account.id, values, [bot.id for bot in bots])
-        self.say(_function_told(made, [bot.id for bot in bots]), f"function {made.name} {made.id}")
-
-    def function_list(self) -> None:
-        owner = self.given.get("account")
-        found = self.functions.all(self._account(owner).id if owner else None)
-        names = {bot.id: bot.name for bot in self.bots.all()}
-        lines = (
-            f"{f.id}  {f.name}  {f.url}  {', '.join(names[b] for b in bots if b in names)}" for f, _, bots in found
-        )
-        self.say([_function_told(function, bots) for function, _, bots in found], *lines)
-
-    def function_remove(self) -> None:
-        text = self.given["function"]
-        found = [function for function, _, _ in self.functions.all() if text in (function.id, function.name)]
-        if len(found) != 1:
-            many = "are several functions" if found else "is no function"
-            raise Mistake(f"There {many} {text}{': give the id of one' if found else ''}.")
-        self.functions.remove(found[0].id)
-        self.say({"removed": found[0].id}, f"removed {found[0].name}")
-
     # -- sentences
 
     def sentence_list(self) -> None:
-        found = self._sentences().of(self._bot(self.given["bot"]).id)
+        found = self._sentences().of(self.bot(self.given["bot"]).id)
         shown = [
             {
                 "text": each.text,
@@ -258,7 +261,7 @@ class Office:
         from extenbot.store.sentences import RECORDED
         from extenbot.web import wav
 
-        bot = self._bot(self.given["bot"])
+        bot = self.bot(self.given["bot"])
         text = self.given.get("text", "") or greeting_of(bot)
         if not text:
             raise Mistake(f"{bot.name} has no welcome message: say with --text what the recording says.")
@@ -273,7 +276,7 @@ class Office:
             print("extenbot: It is played when the bot has --greeting-exact yes.", file=sys.stderr)  # noqa: T201
 
     def sentence_remove(self) -> None:
-        bot = self._bot(self.given["bot"])
+        bot = self.bot(self.given["bot"])
         if not self._sentences().remove(bot.id, self.given["text"]):
             raise Mistake("The bot has no such recording: see extenbot sentence list.")
         self.say({"removed": self.given["text"]}, "removed")
@@ -297,7 +300,7 @@ class Office:
             if not self.given.get("json"):
                 print(words, flush=True)  # noqa: T201
 
-        bot = self._bot(self.given["bot"])
+        bot = self.bot(self.given["bot"])
         self.database.close()
         call = control.place(self.settings.data, bot.id, self.given["target"], told, wait=self.given.get("wait", True))
         self.say({"call": call, "news": news}, f"call {call}")
@@ -317,7 +320,7 @@ class Office:
 
     def call_list(self) -> None:
         bot = self.given.get("bot")
-        found = self.calls.recent(bot_id=self._bot(bot).id if bot else None, limit=self.given.get("limit", 20))
+        found = self.calls.recent(bot_id=self.bot(bot).id if bot else None, limit=self.given.get("limit", 20))
         lines = (
             f"{c.id}  {_date(c.started)}  {c.ended - c.started:6.1f} s  {c.cost:8.4f} USD  {_other(c)}  {c.end_reason}"
             for c in found
@@ -338,10 +341,6 @@ def _destination(words: Sequence[str]) -> Destination:
     """NAME URIS [WHEN]; the last may be in quotes or not."""
     name, uris, *when = (*words, "", "")
     return Destination(name, uris, " ".join(when).strip())
-
-
-def _function_told(function: Function, bots: Sequence[str]) -> dict[str, Any]:
-    return asdict(function) | {"token": "set" if function.token else "not set", "bots": list(bots)}
 
 
 def _call_told(record: CallRecord) -> dict[str, Any]:
@@ -368,7 +367,7 @@ def _registration_told(
     return "  ".join(part for part in parts if part)
 
 
-def _document(text: str) -> str:
+def document(text: str) -> str:
     """JSON text as given, or out of a file when it begins with @."""
     if not text.startswith("@"):
         return text
@@ -378,7 +377,7 @@ def _document(text: str) -> str:
         raise Mistake(f"The file {text[1:]} cannot be read: {error}.") from error
 
 
-def _named(description: str) -> str:
+def named(description: str) -> str:
     """The name in a description; none while that cannot be read, which is told when it is checked."""
     from extenbot.ai.tools import name_of
 

@@ -31,19 +31,15 @@ from extenbot.ai.dialects import calls_mcp
 from extenbot.ai.pricing import PriceTable
 from extenbot.console import console
 from extenbot.control import Control
-from extenbot.errors import BackendLost, CannotStart, Refused, ToolFailed
+from extenbot.errors import BackendLost, CannotStart, Refused
 from extenbot.hooks import Delivery, ask
 from extenbot.interfaces import (
     Bot,
     CallLog,
     Flow,
-    Function,
-    ITool,
     IVoiceBackend,
-    Json,
     Playout,
     Registration,
-    ToolContext,
     Voice,
     VoiceListener,
     VoiceOrder,
@@ -74,7 +70,7 @@ from extenbot.store.sentences import SYNTHESISED
 from extenbot.store.store import Store
 from extenbot.surroundings import Surroundings
 from extenbot.switch import Switch
-from extenbot.web.seams import Connection, Live, Ran
+from extenbot.web.seams import Connection, Live
 from extenbot.web.site import PagesSite, site
 
 #: files, sockets and pipes of one call, generously: two UDP sockets, one TCP, and both ends of it with the local voice
@@ -145,10 +141,11 @@ class Extenbot(Service):
         self._connect = WebSockets(reactor)
         self._prices = PriceTable(dict(settings.ai.prices))
         self._backends = sorted(getPlugins(IVoiceBackend, plugins), key=lambda backend: backend.order)
-        self._tools = list(getPlugins(ITool, plugins))
         self._tokens = tokens
         self.outside = Http(reactor, settings.tools, time.time)
         self.servers = Servers(reactor, Sessions(self.outside.allowed, settings.tools.trust))
+        run_tool = trying.runner(self.outside)
+        self._bench = trying.Bench(run_tool, self.servers, reactor)
         around = Surroundings(
             clock=reactor,
             now=time.time,
@@ -156,7 +153,7 @@ class Extenbot(Service):
             ports=self.rtp,
             pacer=Pacer(reactor),
             open_voice=self._open_voice,
-            run_tool=self._run_tool,
+            run_tool=run_tool,
             servers=self.servers,
             calls_mcp=lambda bot: calls_mcp(bot, bot.ai_url or settings.ai.url),
             screen=partial(ask, self.outside),
@@ -348,11 +345,6 @@ class Extenbot(Service):
             await self.store.change(self.store.sentences.save, bot.id, text, audio, SYNTHESISED, said)
             return said
 
-        def run_function(function: Function, arguments: Json) -> Deferred[Ran]:
-            number = self._tokens.text(12)
-            tried = trying.try_function(self._run_tool, self._reactor, function, arguments, function.id, number)
-            return Deferred.fromCoroutine(tried)
-
         return Live(
             calls=self.switch.live,
             hang_up=hang_up,
@@ -360,19 +352,10 @@ class Extenbot(Service):
             speak=lambda bot, text: Deferred.fromCoroutine(speak(bot, text)),
             recording=self.store.recordings.path,
             erase=self.store.recordings.remove,
-            run_function=run_function,
-            server_tools=lambda server: Deferred.fromCoroutine(trying.list_tools(self.servers, server)),
-            run_tool=lambda server, name, arguments: Deferred.fromCoroutine(
-                trying.try_tool(self.servers, self._reactor, server, name, arguments)
-            ),
+            run_function=lambda *given: Deferred.fromCoroutine(self._bench.try_function(*given)),
+            server_tools=lambda server: Deferred.fromCoroutine(self._bench.list_tools(server)),
+            run_tool=lambda *given: Deferred.fromCoroutine(self._bench.try_tool(*given)),
         )
-
-    async def _run_tool(self, function: Function, arguments: Json, context: ToolContext) -> str:
-        for tool in self._tools:
-            if tool.serves(function):
-                result: str = await tool.run(function, arguments, context, self.outside)
-                return result
-        raise ToolFailed("nothing here can call this URL")
 
     def _bots_changed(self, changes: Sequence[Change]) -> None:
         bots = (bot for change in changes for bot in change if bot is not None)

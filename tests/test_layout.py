@@ -21,7 +21,7 @@ ROWS = (
     CALLS,
     {"net", "store", "web", "sandbox"},
     {"plugins"},
-    {"service", "console", "control", "cli", "office", "hooks", "trying"},
+    {"service", "console", "control", "cli", "office", "hooks", "trying", "toolroom"},
     {"tap"},
 )
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
