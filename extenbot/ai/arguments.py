@@ -7,11 +7,10 @@ from functools import lru_cache
 from json import dumps, loads
 from typing import Any
 
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
-from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from extenbot.ai.schemas import validator
 from extenbot.interfaces import Json
 
 MOST = 5
@@ -41,5 +40,4 @@ def _sentences(errors: Iterable[ValidationError]) -> Iterable[str]:
 @lru_cache(maxsize=1024)
 def _validator(schema: str) -> Any:
     """Made once for each schema: that takes longer than to check by it."""
-    # A registry of its own: the library's would fetch schemas from elsewhere.
-    return Draft202012Validator(loads(schema), registry=Registry())
+    return validator(loads(schema))

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from math import ceil, floor, isfinite
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from referencing import Registry
-
+from extenbot.ai.schemas import validator
 from extenbot.interfaces import Json
 
 DEEPEST = 8
@@ -103,8 +101,7 @@ class _Sampler:
 
     def __init__(self, root: Json) -> None:
         self._root = root
-        # A registry of its own: the library's would fetch schemas from elsewhere.
-        self._check = Draft202012Validator(dict(root), registry=Registry())
+        self._check = validator(root)
         self._left = MOST
 
     def value(self, schema: Any, name: str, depth: int) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
 from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -10,11 +12,38 @@ from extenbot.ai.arguments import mistakes
 from extenbot.ai.samples import sample
 
 
-class Arguments(SynchronousTestCase):
+def of(**schema: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+
+
+class Schemas(SynchronousTestCase):
     def test_no_schema_is_fetched(self) -> None:
         """A schema that refers to one elsewhere makes nobody ask for it: that would block calls, and reach inside."""
-        schema = {"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:9/schema.json"}}}
+        schema = of(**{"$ref": "http://127.0.0.1:9/schema.json"})
         with mock.patch("urllib.request.urlopen", side_effect=AssertionError("it was fetched")) as fetch:
             self.assertEqual(mistakes(schema, {"a": 1}), "")
             sample(schema)
         fetch.assert_not_called()
+
+    def test_patterns(self) -> None:
+        """A text that does not match its pattern is told."""
+        self.assertIn("does not match", mistakes(of(pattern=r"^\d{5}$"), {"a": "1234"}))
+        self.assertEqual(mistakes(of(pattern=r"^\d{5}$"), {"a": "12345"}), "")
+        self.assertEqual(mistakes(of(pattern=r"^\p{L}+$"), {"a": "Ünï"}), "")
+        self.assertIn("does not match", mistakes(of(pattern="a"), {"a": "\ud800"}))
+
+    def test_unknown_patterns(self) -> None:
+        """A pattern that cannot be checked here lets everything through: the server checks it."""
+        for pattern in ("(?=a)b", "(", r"(a)\1", "a{1,900}" * 200):
+            self.assertEqual(mistakes(of(pattern=pattern), {"a": "x"}), "")
+        by_pattern = of(type="object", patternProperties={"^x": {"type": "integer"}}, additionalProperties=False)
+        self.assertEqual(mistakes(by_pattern, {"a": {"x1": "7"}}), "")
+
+    def test_endless_patterns(self) -> None:
+        """No pattern takes long, whatever the caller says: audio would stand still meanwhile."""
+        began = time.process_time()
+        for pattern in (r"^(x+x+)+y$", r"^(x|x)*y$", r"(.*)(.*)(.*)(.*)z"):
+            self.assertIn("does not match", mistakes(of(pattern=pattern), {"a": "x" * 10_000}))
+            sample(of(type="string", pattern=pattern, minLength=200))
+            mistakes(of(patternProperties={pattern: {}}, additionalProperties=False), {"a": {"x" * 1000: 1}})
+        self.assertLess(time.process_time() - began, 2)
