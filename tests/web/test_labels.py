@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from extenbot.interfaces import Event, LiveCall
+from extenbot.interfaces import Event, Exchange, LiveCall
 from extenbot.media import g711
+from extenbot.web.seams import Ran
 from tests.store.examples import record
 from tests.web.rig import Pages
 
@@ -60,6 +61,11 @@ class Labels(Pages):
             cap_day="1",
             trusted="10.0.0.0/8",
         )
+        function = browser.send("/settings/functions/new", name="Weather", url="https://example.org", token="t")
+        function_path = function.location.removesuffix("/run")
+        server = browser.send("/settings/servers/new", label="calendar", url="https://example.org/mcp", key="k")
+        server_path = server.location.removesuffix("/run")
+        browser.send(f"{path}/edit", name="Ada", kind="registrar", abilities="yes", hook_token="t", hook_secret="s")
         [bot] = self.store.bots.all()
         sound = g711.tone("PCMU", 440, 300)
         for text in ("Hello.", "Not said any more."):
@@ -70,13 +76,23 @@ class Labels(Pages):
         self.store.records.save(record(bot.account_id, bot.id, events=turns))
         self.up = [LiveCall("c7", bot.id, bot.account_id, "100", "openai", False, "talking", 1.0, 1.0, 0.1)]
         shown = ("/settings/bots", "/settings/bots/new", path, f"{path}/edit", f"{path}/delete", "/calls", "/calls/c1")
+        shown += ("/settings/functions", "/settings/functions/new", "/settings/functions/import", function_path)
+        shown += (f"{function_path}/run", f"{function_path}/delete", "/settings/servers", "/settings/servers/new")
+        shown += (server_path, f"{server_path}/run", f"{server_path}/delete")
         found = {page: browser.get(page).text for page in (*shown, "/settings/account")}
         cap = browser.send("/settings/account/cap", at="/settings/account", cap_day="x")
         wrong = dict.fromkeys(("kind", "cap_day", "refusal_uri", "destination_1_name", "vad_silence", "barge_in"), "?")
         rows = {"destination_1_uris": "", "destination_1_when": ""}
         form = browser.send(f"{path}/edit", **(wrong | rows))
         make = browser.send(f"{path}/sentences/failure/make", at=path)
-        self.assertEqual([page.code for page in (cap, form, make)], [422] * 3)
+        function = browser.send("/settings/functions/new", **dict.fromkeys(("description", "timeout", "headers"), "?"))
+        curl = browser.send("/settings/functions/import", curl="?")
+        self.assertEqual([page.code for page in (cap, form, make, function, curl)], [422] * 5)
+        self.tools = ({"name": "add", "parameters": {}}, {"name": "echo", "parameters": {}})
+        self.ran = Ran((Exchange("POST", "https://x.org", (("A", "1"),), "{}", 200, (("B", "2"),), "{}"),), "Two.")
+        ran = browser.send(f"{function_path}/run", arguments="{}")
+        tried = browser.send(f"{server_path}/run", tool="echo", arguments="{}")
+        found |= {"wrong function": function.text, "wrong curl": curl.text, "ran": ran.text, "tried": tried.text}
         return found | {"wrong cap": cap.text, "wrong form": form.text, "wrong sentence": make.text}
 
     def test_labels(self) -> None:
