@@ -75,7 +75,15 @@ class Labels(Pages):
         (self.recordings / "c1.wav").write_bytes(b"RIFF")
         self.store.records.save(record(bot.account_id, bot.id, events=turns))
         self.up = [LiveCall("c7", bot.id, bot.account_id, "100", "openai", False, "talking", 1.0, 1.0, 0.1)]
-        shown = ("/settings/bots", "/settings/bots/new", path, f"{path}/edit", f"{path}/delete", "/calls", "/calls/c1")
+        shown: tuple[str, ...] = (
+            "/settings/bots",
+            "/settings/bots/new",
+            path,
+            f"{path}/edit",
+            f"{path}/delete",
+            "/calls",
+            "/calls/c1",
+        )
         shown += ("/settings/functions", "/settings/functions/new", "/settings/functions/import", function_path)
         shown += (f"{function_path}/run", f"{function_path}/delete", "/settings/servers", "/settings/servers/new")
         shown += (server_path, f"{server_path}/run", f"{server_path}/delete")
