@@ -16,8 +16,9 @@ from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
 
+import idna
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, succeed
@@ -314,10 +315,9 @@ class Http:
             headers.setRawHeaders(name, [value])
         try:
             client = HTTPClient(self._agent)  # a new one each time: cookies of one bot are none of another's
-            url = EncodedURL.from_text(_bare(wish.url)).to_uri()
             body = _Bytes(wish.body) if wish.body else None
             response = await client.request(
-                wish.method, url, headers=headers, data=body, allow_redirects=False, unbuffered=True
+                wish.method, _uri(wish.url), headers=headers, data=body, allow_redirects=False, unbuffered=True
             )
             gathered = _Body(self._limit)
             response.deliverBody(gathered)
@@ -358,6 +358,27 @@ def _read(url: str) -> SplitResult:
 def _bare(url: SplitResult) -> str:
     """The URL as it is asked for: without user, password and fragment."""
     return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path or "/", url.query, ""))
+
+
+class _Uri(EncodedURL):
+    """A URL in ASCII already: what treq would do to make it that breaks the hosts that are IPv6 addresses."""
+
+    def to_uri(self) -> EncodedURL:
+        return self
+
+
+def _uri(url: SplitResult) -> EncodedURL:
+    """What goes over the line (RFC 3987 3.1)."""
+    host = url.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    elif not host.isascii():
+        host = idna.encode(host, uts46=True).decode()
+    if "_" in host:
+        raise ToolFailed("its host name has a _ in it: give it one of letters, digits and hyphens, or use its address")
+    netloc = host if url.port is None else f"{host}:{url.port}"
+    path, query = (quote(part, safe="/%:@!$&'()*+,;=~?") for part in (url.path or "/", url.query))
+    return _Uri.from_text(urlunsplit((url.scheme, netloc, path, query, "")))
 
 
 def _origin(url: SplitResult) -> tuple[str, str, int]:

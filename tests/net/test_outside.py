@@ -167,6 +167,8 @@ class Carried(World):
             ("https://h.example/a b?q=ä ö", "h.example/a%20b?q=%C3%A4%20%C3%B6"),
             ("HTTPS://H.example", "H.example/"),
             ("http://h.example:8080/%2F?a=%26", "h.example:8080/%2F?a=%26"),
+            ('https://h.example/%zz[1]?x[]={1}&y="', "h.example/%zz%5B1%5D?x%5B%5D=%7B1%7D&y=%22"),
+            ("http://[2001:DB8::1]:81/a", "[2001:db8::1]:81/a"),
             ("https://bücher.example/", "xn--bcher-kva.example/"),
         ):
             self.hooks.got.clear()
@@ -182,6 +184,10 @@ class Carried(World):
             "http://:0",
         ):
             self.assertIn("URL is not valid", self.failure(self.start("GET", url)), url)
+
+    def test_underscore(self) -> None:
+        """A name as containers may have, which no host may, is told apart from other mistakes."""
+        self.assertIn("has a _ in it", self.failure(self.start("GET", "http://n8n_app:5678/webhook")))
 
 
 class Bounded(World):
