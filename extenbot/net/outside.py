@@ -173,7 +173,7 @@ class Http:
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 8
         self._pool.cachedConnectionTimeout = IDLE
-        self._pool.retryAutomatically = False
+        self._pool.retryAutomatically = True  # a GET that met the closing of a kept connection
         self._agent = Packed(Agent.usingEndpointFactory(reactor, endpoints, self._pool))
         self._turns: dict[str, tuple[DeferredSemaphore, int]] = {}  # by bot, and how many want one
 
