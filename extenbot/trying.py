@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -99,11 +100,11 @@ class Bench:
 
 def alone(settings: Settings, work: Callable[[Bench], Coroutine[Any, Any, T]]) -> T:
     """Do it without a service; once in a process, as it runs the reactor. Its `ExtenbotError` goes on to the caller."""
-    from twisted.internet import task
+    from twisted.internet import asyncioreactor, task
+    from twisted.internet.error import ReactorAlreadyInstalledError
 
-    from extenbot.tap import install_reactor
-
-    install_reactor()
+    with suppress(ReactorAlreadyInstalledError):
+        asyncioreactor.install()  # the SDK of MCP needs asyncio
     from extenbot.net.mcp import Servers
     from extenbot.net.mcpsession import Sessions
     from extenbot.net.outside import Http

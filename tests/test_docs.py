@@ -20,7 +20,7 @@ TOP_KEYS = {each.name for each in fields(Settings)} - SECTIONS.keys()
 VARIABLES = {f"EXTENBOT_{key.upper()}" for key in TOP_KEYS} | {
     f"EXTENBOT_{section}_{each.name}".upper() for section, kind in SECTIONS.items() for each in fields(kind)
 }
-NOUNS = "account|bot|function|sentence|call"
+NOUNS = "account|bot|function|mcp|sentence|call|outbox"
 #: of the service's start and of the tests, not settings
 BESIDES = {"EXTENBOT_CONFIG", "EXTENBOT_SCREENSHOTS"}
 
@@ -54,7 +54,7 @@ def commands(text: str) -> Iterator[str]:
     pieces = re.findall(r"`([^`\n]+)`", text) + text.splitlines()
     for piece in pieces:
         for match in re.finditer(
-            r"(?:^\s*(?:\$ )?|\s\| |/bin/|^)extenbot ((?:account|bot|function|sentence|call) .*)", piece
+            r"(?:^\s*(?:\$ )?|\s\| |/bin/|^)extenbot ((?:account|bot|function|mcp|sentence|call|outbox) .*)", piece
         ):
             yield match[1].partition("`")[0]
 
