@@ -91,18 +91,20 @@ class Documentation(SynchronousTestCase):
                     self.assertIn(option, options, (name, command))
         self.assertEqual(named, known.keys())
 
-    def test_options_of_a_bot(self) -> None:
-        """The table of a bot's options is whole, and has nothing else."""
-        text = (ROOT / "docs/commands.md").read_text("utf-8")
-        table = text.partition("Options of `bot add`")[2].partition("###")[0]
-        told = {
-            option
-            for row in re.findall(r"^\| (`--.*?) \|", table, re.MULTILINE)
-            for option in re.findall(r"--[\w-]+", row)
-        }
-        self.assertEqual(
-            told, verbs()["bot edit"]._option_string_actions.keys() - {"-h", "--help", "--config", "--json"}
-        )
+    def test_options(self) -> None:
+        """The tables of the options of bots, functions and MCP servers are whole, and have nothing else."""
+        text = (ROOT / "docs/commands.md").read_text("utf-8").partition("### Examples")[0]
+        shared = {"--header", "--bot"}  # told once
+        besides = {"-h", "--help", "--config", "--json", "--account"}
+        for verb, more in (("bot", set[str]()), ("function", set[str]()), ("mcp", shared)):
+            table = re.split(r"^Options of ", text.partition(f"Options of `{verb} add`")[2], maxsplit=1, flags=re.M)[0]
+            told = {
+                option
+                for row in re.findall(r"^\| (`--.*?) \|", table, re.MULTILINE)
+                for option in re.findall(r"--[\w-]+", row)
+            }
+            for name in (f"{verb} add", f"{verb} edit"):
+                self.assertEqual(told | more, verbs()[name]._option_string_actions.keys() - besides, name)
 
     def test_options_of_the_service(self) -> None:
         """`twistd extenbot` takes what the pages give it."""
