@@ -97,7 +97,9 @@ class Documentation(SynchronousTestCase):
         shared = {"--header", "--bot"}  # told once
         besides = {"-h", "--help", "--config", "--json", "--account"}
         for verb, more in (("bot", set[str]()), ("function", set[str]()), ("mcp", shared)):
-            table = re.split(r"^Options of ", text.partition(f"Options of `{verb} add`")[2], maxsplit=1, flags=re.M)[0]
+            table = re.split(
+                r"^Options of ", text.partition(f"Options of `{verb} add`")[2], maxsplit=1, flags=re.MULTILINE
+            )[0]
             told = {
                 option
                 for row in re.findall(r"^\| (`--.*?) \|", table, re.MULTILINE)
