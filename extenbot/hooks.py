@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -129,7 +129,8 @@ class Delivery:
         return self._work
 
     def _failed(self, failure: Any) -> None:
-        log.failure("The outbox cannot be emptied", failure=failure)
+        if not failure.check(CancelledError):  # we stop
+            log.failure("The outbox cannot be emptied", failure=failure)
 
     async def _empty(self) -> None:
         outbox: Outbox = self._store.outbox

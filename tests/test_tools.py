@@ -233,6 +233,7 @@ class Servers(Case):
         says(world, caller)
         self.assertEqual(world.servers.calls, [("shop", "order", {"what": "tea"})])
         self.assertEqual(world.outputs()[1:], ["Tea is on its way."])
+        self.assertTrue(caller.hears(700, since=3.0, until=3.4))
         caller.bye()
 
     def test_no_consent(self) -> None:

@@ -254,9 +254,12 @@ def with_query(url: str, arguments: Json) -> str:
 
 
 def refusal(who: str, reply: Reply) -> str:
-    """Why a reply is none: its status, and the beginning of what it says, which may be just what the caller asked."""
+    """Why a reply is none: its status, and of a 4xx the beginning of what it says: "no such order", perhaps.
+
+    Who answers with 5xx has a fault of its own, and its words are no caller's business.
+    """
     words = " ".join(reply.body[:2000].decode("utf-8", "replace").split())
-    if "<" in words or not words.isprintable():  # a page for people
+    if not 400 <= reply.status < 500 or "<" in words or not words.isprintable():  # a page for people
         words = ""
     return f"{who} answered with status {reply.status}" + (f": {words[:REFUSAL]}" if words else "")
 

@@ -312,7 +312,8 @@ class _Warm:
     def listed(self, found: tuple[Json, ...]) -> None:
         """The session is open, or its tools have changed."""
         assert self._session is not None
-        before = {allowed: self._fit.get(allowed, ()) for allowed, _changed in self.watchers.values()}
+        watching = tuple(self.watchers.values())  # who comes meanwhile knows the new ones
+        before = {allowed: self._fit.get(allowed, ()) for allowed, _changed in watching}
         if not self._opened:
             self._opened, self._since = True, self._clock.seconds()
             self._slow.cancel()
@@ -323,7 +324,7 @@ class _Warm:
         for asked in asking:
             asked.callback(self._session)
         self._settle()
-        for allowed, changed in tuple(self.watchers.values()):
+        for allowed, changed in watching:
             if self.tools(allowed) != before[allowed]:
                 changed()
 

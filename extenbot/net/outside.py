@@ -26,7 +26,14 @@ from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupErro
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, RequestTransmissionFailed, ResponseDone, ResponseFailed
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseFailed,
+    _HTTP11ClientFactory,
+)
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -159,6 +166,14 @@ class _Passing(Exception):
         self.sent = sent
 
 
+class _Connections(_HTTP11ClientFactory):
+    noisy = False  # a line in the log for each connection tells nobody anything
+
+
+class _Pool(HTTPConnectionPool):
+    _factory = _Connections
+
+
 class Http:
     """Implements `interfaces.Outside`."""
 
@@ -170,7 +185,7 @@ class Http:
         self._limit = settings.reply * 1024
         authorities = Authorities(settings.trust, "[tools] trust")
         endpoints = Endpoints(reactor, self.allowed, authorities, 8 * self._limit + 65536)  # headers, and small chunks
-        self._pool = HTTPConnectionPool(reactor)
+        self._pool = _Pool(reactor)
         self._pool.maxPersistentPerHost = 8
         self._pool.cachedConnectionTimeout = IDLE
         self._pool.retryAutomatically = True  # a GET that met the closing of a kept connection

@@ -20,6 +20,7 @@ from extenbot.sandbox.turns import Gate
 from extenbot.sandbox.voice import SpeechProcess
 
 SPEED = 4.0  # audio leaves so many times faster than it plays
+ASK = "Shall I really do that? Please say yes or no."
 _SENTENCE = re.compile(r"(?<=[.!?;:])\s+")
 
 
@@ -37,6 +38,7 @@ class Demo:
         self._heard: dict[str, str] = {}
         self._running: set[Deferred[Any]] = set()
         self._pending = ""
+        self._request = ""  # something that waits for the caller's yes
         session.speed = SPEED
 
     def opened(self) -> None:
@@ -92,7 +94,7 @@ class Demo:
         elif wish.cause is Cause.SPEECH:
             self._answer(response, self._heard.get(wish.item_id, ""))
         elif wish.cause is Cause.OUTPUT:
-            self._say(response, reply.told(str(self._session.items.get(wish.item_id, {}).get("output", ""))))
+            self._tell(response, str(self._session.items.get(wish.item_id, {}).get("output", "")))
         elif wish.cause is Cause.TEXT:
             content: list[Json] = self._session.items.get(wish.item_id, {}).get("content") or [{}]
             self._answer(response, str(content[-1].get("text") or ""))
@@ -100,13 +102,24 @@ class Demo:
             exact = exact_words(wish.options.get("instructions"))
             if wish.cause is Cause.GREET:
                 exact = exact or exact_words(self._session.config["instructions"]) or "Hello."
-            self._say(response, exact or "I am here.")
+            waits = wish.options.get("metadata", {}).get("purpose") == "meanwhile"
+            self._say(response, exact or ("One moment, please." if waits else "I am here."))
+
+    def _tell(self, response: Response, output: str) -> None:
+        """The result of a function, or that the caller has to agree to it first."""
+        self._request = reply.consent(output)
+        self._say(response, ASK if self._request else reply.told(output))
 
     def _answer(self, response: Response, heard: str) -> None:
         if not response.active:
             return
         if not self._able:
             self._say(response, "I cannot hear words.")
+            return
+        if self._request:
+            decision = reply.decided(heard, self._request)
+            self._request = "" if decision else self._request
+            self._say(response, decision.words if decision else ASK, decision.call if decision else None)
             return
         none = response.options.get("tool_choice", self._session.config["tool_choice"]) == "none"
         tools = () if none else response.options.get("tools", self._session.config["tools"])

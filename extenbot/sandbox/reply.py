@@ -15,12 +15,14 @@ from typing import Any
 from extenbot.interfaces import Json
 from extenbot.sandbox.figures import numbers
 
-END, TRANSFER = "end_call", "transfer_call"
-OWN = frozenset({END, TRANSFER, "collect_digits", "send_digits"})
+END, TRANSFER, DECIDE = "end_call", "transfer_call", "caller_decision"
+OWN = frozenset({END, TRANSFER, DECIDE, "collect_digits", "send_digits"})
 """Tools that every bot has: the words in their descriptions call nothing."""
 
 LONGEST = 600  # characters said in one answer
 
+_YES = re.compile(r"\b(yes|yeah|yep|sure|okay|ok|please|of course|go ahead|do it)\b", re.IGNORECASE)
+_NO = re.compile(r"\b(no|nope|not|don't|never|stop)\b", re.IGNORECASE)
 _GOODBYE = re.compile(r"\b(good[ -]?bye|bye|hang up|end the call)\b", re.IGNORECASE)
 _OPERATOR = re.compile(
     r"\b(operators?|real person|human|transfer me|speak to (a|some)( ?one| person|body))\b", re.IGNORECASE
@@ -75,6 +77,24 @@ def answer(heard: str, tools: Iterable[Json], pending: str = "") -> Answer:
         if not missing:
             return Answer("", Call(chosen, arguments))
     return Answer(f"You said: {heard}")
+
+
+def consent(text: str) -> str:
+    """The name of a request that the caller has to agree to, where `text` (a result, or a message) asks for that."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    asks = isinstance(found, dict) and "agree" in str(found.get("status", ""))
+    return str(found.get("request", "")) if asks else ""
+
+
+def decided(heard: str, request: str) -> Answer | None:
+    """What the caller's words mean for a request; None when they are neither yes nor no."""
+    no = bool(_NO.search(heard))
+    if not (no or _YES.search(heard)):
+        return None
+    return Answer("", Call(DECIDE, {"request": request, "agreed": not no}))
 
 
 def _meant(heard: str, functions: dict[str, Json]) -> str:

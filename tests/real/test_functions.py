@@ -68,7 +68,11 @@ class Webhook:
 class Functions(SynchronousTestCase):
     def run_call(self, hook: Webhook, *options: str) -> dict[str, Any]:
         """Add the function to a scripted bot and call it until the bot hangs up; the record."""
-        service = Service(self, EXTENBOT_SANDBOX_SCRIPTS=scripts(new_folder(self) / "voices", adds=SCRIPT))
+        service = Service(
+            self,
+            EXTENBOT_SANDBOX_SCRIPTS=scripts(new_folder(self) / "voices", adds=SCRIPT),
+            EXTENBOT_TOOLS_ALLOW="127.0.0.51",
+        )
         user, password = service.bot("--model", "sandbox-adds", "--username", "adder")
         made = service.command(
             "function", "add", "--url", hook.url, "--description", DESCRIPTION, "--bot", user, *options

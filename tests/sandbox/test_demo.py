@@ -14,6 +14,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.consent import Consent
 from extenbot.errors import BackendLost
 from extenbot.sandbox import voice
 from extenbot.sandbox.demo import Demo
@@ -158,6 +159,37 @@ class Conversation(SynchronousTestCase):
         self.to(self.session, "conversation.item.create", item=output)
         self.to(self.session, "response.create")
         self.assertEqual(self.speech.speak(), "It is eight")
+
+    def test_consent(self) -> None:
+        """What the caller must agree to is asked for until the answer is a yes or a no."""
+        asked = Consent().ask("order", {}, 1, lambda _yes, _call: None)
+        self.turn("Please add 7")
+        self.clock.advance(0)
+        call = next(event for event in self.events if event["type"] == "response.function_call_arguments.done")
+        output = {"type": "function_call_output", "call_id": call["call_id"], "output": asked}
+        self.to(self.session, "conversation.item.create", item=output)
+        self.to(self.session, "response.create")
+        self.assertEqual(self.speech.speak(), "Shall I really do that?")
+        self.speech.speak()
+        self.clock.advance(10)
+        for words, said in (("What?", ["Shall I really do that? Please say yes or no."]), ("Yes", ["caller_decision"])):
+            self.turn(words)
+            if words == "What?":
+                self.speech.speak()
+                self.speech.speak()
+            self.clock.advance(10)
+            self.assertEqual(self.said(), said)
+        last = [event for event in self.events if event["type"] == "response.function_call_arguments.done"][-1]
+        self.assertEqual(json.loads(last["arguments"]), {"request": "request-1", "agreed": True})
+
+    def test_meanwhile(self) -> None:
+        """Asked for a word while a function runs it says that it takes a moment."""
+        options = {"instructions": "It takes a while.", "metadata": {"purpose": "meanwhile"}}
+        self.to(self.session, "response.create", response={"instructions": 'Say exactly: "Hello."'})
+        self.speech.speak()
+        self.clock.advance(10)
+        self.to(self.session, "response.create", response=options)
+        self.assertEqual(self.speech.speak(), "One moment, please.")
 
     def test_goodbye(self) -> None:
         """Goodbye is spoken first, then the call is ended."""

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.consent import Consent
+from extenbot.sandbox import reply
 from extenbot.sandbox.figures import numbers
 from extenbot.sandbox.reply import Answer, Call, answer, told
 from extenbot.sandbox.scripted import exact_words
@@ -112,6 +114,23 @@ class Answers(SynchronousTestCase):
         """A tool with any schema is no trouble."""
         found = answer(heard + " do it", [{"type": "function", "name": "do_it", "parameters": parameters}])
         self.assertIsInstance(found, Answer)
+
+    def test_consent(self) -> None:
+        """What the caller has to agree to is known by its result, and yes and no for what they are."""
+        asked = Consent().ask("order", {"what": "tea"}, 1, lambda _yes, _call: None)
+        self.assertEqual(reply.consent(asked), "request-1")
+        for other in ("Agreed.", '{"status": "done"}', "{", '["agree"]'):
+            self.assertEqual(reply.consent(other), "")
+        for words, agreed in (
+            ("Yes, please!", True),
+            ("Okay.", True),
+            ("No, thank you.", False),
+            ("Please don't", False),
+        ):
+            answer = reply.decided(words, "request-1")
+            assert answer is not None
+            self.assertEqual(answer.call, Call("caller_decision", {"request": "request-1", "agreed": agreed}))
+        self.assertIsNone(reply.decided("What was that?", "request-1"))
 
     def test_results(self) -> None:
         """The result of a function is said in words, without JSON."""
