@@ -7,6 +7,7 @@ be seen for a month.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,6 +30,9 @@ PATIENCE, KEPT = 3 * 86_400.0, 30 * 86_400.0
 VERSION = 1
 """Of the body's form."""
 
+#: the escape itself, and not a backslash that such letters follow
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
 
 class Post(NamedTuple):
     """One that waits, or has been given up (`next_try` 0). Times are unix seconds."""
@@ -45,8 +49,11 @@ class Post(NamedTuple):
 
 
 def told(record: CallRecord, bot: str, link: str) -> str:
-    """The body for one call: `record` as JSON, without what only we know of it."""
-    return json.dumps(
+    """The body for one call: `record` as JSON, without what only we know of it.
+
+    Callers and servers may send NUL and half characters, which are JSON in Python and refused by others.
+    """
+    text = json.dumps(
         {
             "version": VERSION,
             "event": "call.ended",
@@ -70,7 +77,9 @@ def told(record: CallRecord, bot: str, link: str) -> str:
             "recording": f"{link}/recording" if link and record.recorded else "",
         },
         default=str,
+        ensure_ascii=False,
     )
+    return _NUL.sub(r"\1", text).encode("utf-8", "replace").decode()
 
 
 def put(connection: Connection, record: CallRecord, link: str, now: float) -> None:
@@ -85,7 +94,7 @@ def put(connection: Connection, record: CallRecord, link: str, now: float) -> No
             account_id=record.account_id,
             bot_id=record.bot_id,
             url=bot.after_url,
-            body=told(record, bot.name, link).replace("\\u0000", ""),
+            body=told(record, bot.name, link),
             created=now,
             tries=0,
             next_try=now,
