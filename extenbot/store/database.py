@@ -169,8 +169,9 @@ class Database:
 
 
 def _has_secrets(connection: Connection) -> bool:
-    columns = (tables.bots.c.password_sealed, tables.bots.c.token_sealed, tables.functions.c.token_sealed)
-    return any(connection.execute(select(column).where(column != "").limit(1)).first() for column in columns)
+    columns = (column for table in tables.metadata.tables.values() for column in table.c)
+    sealed = [column for column in columns if column.name.endswith("_sealed")]
+    return any(connection.execute(select(column).where(column != "").limit(1)).first() for column in sealed)
 
 
 def _opened(raw: Any, _record: object) -> None:

@@ -15,6 +15,7 @@ from extenbot.store import keys
 from extenbot.store.accounts import Accounts
 from extenbot.store.bots import Bots
 from extenbot.store.database import Database
+from extenbot.store.servers import Servers
 from extenbot.store.tables import SCHEMA_VERSION
 from tests.store.inline import new_folder
 
@@ -99,6 +100,16 @@ class Opening(SynchronousTestCase):
         self.with_secret().close()
         self.settings.key_file.unlink()
         self.assertIn("is missing", self.refusal())
+        self.assertFalse(self.settings.key_file.exists())
+
+    def test_any_secret(self) -> None:
+        """So is one whose only secret is the key of an MCP server."""
+        database = Database(self.settings)
+        account = Accounts(database).add("you@example.org", "correct horse")
+        Servers(database).add(account.id, {"label": "shop", "url": "https://example.org/mcp", "key": "k"})
+        database.close()
+        self.settings.key_file.unlink()
+        self.assertIn("key file", self.refusal())
         self.assertFalse(self.settings.key_file.exists())
 
     def test_wrong_keys(self) -> None:
