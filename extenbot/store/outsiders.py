@@ -10,8 +10,9 @@ from typing import Any
 
 from extenbot import abilities
 from extenbot.abilities import FUNCTION, SERVER, read_headers
+from extenbot.ai.built_in import BUILT_IN
 from extenbot.ai.results import check_path
-from extenbot.ai.tools import check_description, check_template
+from extenbot.ai.tools import check_description, check_template, name_of
 from extenbot.interfaces import Function, McpServer
 from extenbot.manner import Field
 from extenbot.store.fields import Reading, document, line, secret, url
@@ -44,6 +45,8 @@ def checked_function(values: Mapping[str, Any], before: Function) -> Function:
         headers=headers,
         **options,
     )
+    if "name" not in read.problems and not function.description.strip() and name_of(function) in BUILT_IN:
+        read.problems["name"] = f'The name "{name_of(function)}" is taken by the bot itself: choose another.'
     if "result" not in read.problems:
         read("result", document(check_path), function.result)
     return read.done(function)
