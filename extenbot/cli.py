@@ -28,7 +28,14 @@ class _Parser(argparse.ArgumentParser):
         raise Mistake(message)
 
 
-_FLAGS = {"kind": "type", "trusted": "trust_address", "destinations": "destination"}
+_FLAGS = {
+    "kind": "type",
+    "trusted": "trust_address",
+    "destinations": "destination",
+    "functions": "function",
+    "servers": "mcp",
+    "headers": "header",
+}
 
 
 def _flag(field: str) -> str:

@@ -126,15 +126,16 @@ class Office:
 
     def bot_add(self) -> None:
         account = self.account(self.given.get("account"))
-        self._changed(self.bots.add(account.id, self._values()))
+        self._changed(self.bots.add(account.id, self._values(account.id)))
 
     def bot_edit(self) -> None:
-        bot = self.bots.edit(self.bot(self.given["bot"]).id, self._values())
+        before = self.bot(self.given["bot"])
+        bot = self.bots.edit(before.id, self._values(before.account_id))
         if bot is None:
             raise Mistake(f"There is no bot {self.given['bot']} any more.")
         self._changed(bot)
 
-    def _values(self) -> dict[str, Any]:
+    def _values(self, account_id: str) -> dict[str, Any]:
         values = {field: self.given[field] for field in _EDITED if field in self.given}
         if "trusted" in values:
             values["trusted"] = " ".join(values["trusted"])
@@ -143,30 +144,13 @@ class Office:
         for name in ("hook_token", "hook_secret"):
             if name in values:
                 values[name] = document(values[name]).strip()
-        if "functions" in self.given:
-            values["functions"] = [self._found(self.functions, text, "function") for text in self.given["functions"]]
-            values["functions"] = [each for each in values["functions"] if each]
-        if "servers" in self.given:
-            values["servers"] = [self._found(self.servers, text, "MCP server") for text in self.given["servers"]]
-            values["servers"] = [each for each in values["servers"] if each]
+        for field, room, what in (("functions", self.functions, "function"), ("servers", self.servers, "MCP server")):
+            if field in self.given:
+                rows = room.all(account_id)
+                values[field] = [_found(rows, text, what) for text in self.given[field] if text != "none"]
         if "extra" in values:
             values["extra"] = document(values["extra"])
         return values
-
-    def _found(self, room: Any, text: str, what: str) -> str:
-        """The id of a function or an MCP server, by id or name; none is nothing."""
-        if text == "none":
-            return ""
-        found = [
-            each.id
-            for each, _, _ in room.all()
-            if text in (each.id, getattr(each, "name", ""), getattr(each, "label", ""))
-        ]
-        if len(found) != 1:
-            raise Mistake(
-                f"There {'are several' if found else 'is no'} {what} {text}{': give its id' if found else ''}."
-            )
-        return str(found[0])
 
     def _changed(self, bot: Bot) -> None:
         self._show(bot)
@@ -365,6 +349,15 @@ def _registration_told(
     if state != Standing.REGISTERED and next_try > time():
         parts.append(f"next try {_date(next_try)}")
     return "  ".join(part for part in parts if part)
+
+
+def _found(rows: Sequence[tuple[Any, str, Any]], text: str, what: str) -> str:
+    """The id of a function or an MCP server of one account, where a name is there once, by id or name."""
+    for name in ("id", "name", "label"):
+        for each, _, _ in rows:
+            if getattr(each, name, "") == text:
+                return str(each.id)
+    raise Mistake(f"There is no {what} {text} in this account.")
 
 
 def document(text: str) -> str:

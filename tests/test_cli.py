@@ -211,6 +211,96 @@ class Command(SynchronousTestCase):
         self.good("function", "remove", "two_numbers")
         self.assertEqual(self.good("function", "list"), [])
 
+    def test_function_fields(self) -> None:
+        """Every field of a function has an option; an edit keeps the rest; secrets are told as set, never shown."""
+        self.good("account", "add", "you@example.org")
+        bot = self.good("bot", "add", "--name", "Ada")
+        (file := self.folder / "token").write_text("bearer-1\n")
+        made = self.good(
+            "function", "add", "--name", "order", "--url", "https://example.org/hook", "--token", f"@{file}",
+            "--secret", "signing-2", "--header", "X-Key: header-3", "--header", "X-Other: 4", "--method", "put",
+            "--timeout", "2.5", "--retries", "2", "--result", "data.text", "--waiting", "One moment.",
+            "--failure", "Sorry.", "--speak", "no", "--bot", "Ada",
+        )  # fmt: skip
+        self.assertEqual((made["token"], made["secret"], made["headers"]), ("set", "set", ["X-Key:", "X-Other:"]))
+        self.assertEqual((made["method"], made["timeout"], made["speak"]), ("PUT", 2.5, False))
+        edited = self.good("function", "edit", "order", "--secret", "", "--header", "X-Key:", "--waiting", "")
+        self.assertEqual(edited, made | {"secret": "not set", "headers": ["X-Key:"], "waiting": ""})
+        self.assertEqual(edited["bots"], [bot["id"]])
+        everything = "".join(self.run_it(*words)[1] for words in (
+            ("function", "show", "order"), ("function", "list", "--json"), ("function", "list"),
+            ("bot", "show", "Ada", "--json"),
+        ))  # fmt: skip
+        self.assertIn("https://example.org/hook", everything)
+        for secret in ("bearer-1", "signing-2", "header-3"):
+            self.assertNotIn(secret, everything)
+        self.assertEqual(self.good("function", "edit", made["id"], "--header", "none", "--bot", "none")["bots"], [])
+        wrong = ("--timeout", "x", "--header", "Host: x", "--result", "a..b", "--method", "trace")
+        self.assertEqual(
+            sorted(line.split(":")[1].strip() for line in self.bad("function", "edit", "order", *wrong)),
+            ["--header", "--method", "--result", "--timeout"],
+        )
+        self.assertEqual(self.good("function", "show", "order")["timeout"], 2.5)
+        self.assertIn("no function", self.bad("function", "edit", "nothing", "--name", "x")[0])
+
+    def test_mcp(self) -> None:
+        """An MCP server has a command of its own, its key told as set; a bot is given servers and functions by name."""
+        self.good("account", "add", "you@example.org")
+        self.good("bot", "add", "--name", "Ada")
+        made = self.good(
+            "mcp", "add", "--label", "shop", "--url", "https://example.org/mcp", "--key", "mcp-key-4",
+            "--header", "X-Key: header-5", "--allowed", "find buy", "--approval", "yes", "--wait", "0", "--bot", "Ada",
+        )  # fmt: skip
+        self.assertEqual((made["key"], made["headers"], made["allowed"]), ("set", ["X-Key:"], ["find", "buy"]))
+        self.assertEqual((made["approval"], made["wait"]), (True, 0.0))
+        self.assertEqual(self.good("mcp", "edit", "shop", "--label", "store"), made | {"label": "store"})
+        shown = "".join(self.run_it("mcp", verb, *words)[1] for verb, words in (("show", ["store"]), ("list", [])))
+        self.assertIn("https://example.org/mcp", shown)
+        self.assertNotIn("mcp-key-4", shown + self.run_it("mcp", "list", "--json")[1])
+        self.assertNotIn("header-5", shown)
+        self.good("function", "add", "--name", "order", "--url", "https://example.org/hook")
+        words = ("--function", "order", "--mcp", "store", "--after-url", "https://example.org/after")
+        bot = self.good("bot", "edit", "Ada", *words, "--hook-token", "hook-6", "--hook-secret", "hook-7")
+        self.assertEqual((bot["functions"], bot["mcp_servers"]), (["order"], ["store"]))
+        self.assertEqual((bot["after_url"], bot["hook_token"], bot["hook_secret"]), (words[5], "set", "set"))
+        self.assertNotIn("hook-", self.run_it("bot", "show", "Ada")[1].replace("hook_", ""))
+        self.assertEqual(self.good("bot", "edit", "Ada", "--welcome", "Hello")["mcp_servers"], ["store"])
+        bot = self.good("bot", "edit", "Ada", "--mcp", "none", "--function", "none")
+        self.assertEqual((bot["functions"], bot["mcp_servers"]), ([], []))
+        self.assertIn("no function x", self.bad("bot", "edit", "Ada", "--function", "x")[0])
+        lines = self.bad("mcp", "add", "--label", "a b", "--url", "x", "--wait", "11")
+        self.assertEqual([line.split(":")[1].strip() for line in sorted(lines)], ["--label", "--url", "--wait"])
+        self.good("mcp", "remove", "store")
+        self.assertEqual(self.good("mcp", "list"), [])
+
+    def test_same_names(self) -> None:
+        """Where two accounts have functions of one name, a bot is given that of its own account."""
+        for email in ("a@example.org", "b@example.org"):
+            self.good("account", "add", email)
+            words = ("--name", "order", "--url", f"https://{email[0]}.example.org/", "--account", email)
+            self.good("function", "add", *words)
+            self.good("bot", "add", "--name", email[0], "--account", email, "--function", "order")
+        found = {each["url"]: each["bots"] for each in self.good("function", "list")}
+        bots = {each["name"]: each["id"] for each in self.good("bot", "list")}
+        self.assertEqual(found, {f"https://{name}.example.org/": [bots[name]] for name in "ab"})
+        stranger = self.good("function", "list", "--account", "b@example.org")[0]["id"]
+        self.bad("bot", "edit", "a", "--function", stranger)
+        self.bad("function", "edit", stranger, "--bot", "a")
+        self.assertIn("several functions", self.bad("function", "show", "order")[0])
+
+    def test_outbox(self) -> None:
+        """What waits to be posted after calls is listed, and can be tried again at once."""
+        account = self.good("account", "add", "you@example.org")
+        bot = self.good("bot", "add", "--name", "Ada", "--after-url", "https://example.org/after")
+        database = Database(Settings(data=self.folder / "var"))
+        Calls(database).write(record(account["id"], bot["id"]))
+        database.close()
+        self.assertRegex(self.run_it("outbox", "list")[1], r"^c1 .* 0 tries .*https://example\.org/after\n$")
+        [post] = self.good("outbox", "list", "--account", "you@example.org")
+        self.assertEqual((post["call_id"], post["tries"]), ("c1", 0))
+        self.good("outbox", "retry", "c1")
+        self.bad("outbox", "retry", "c2")
+
     def test_calls(self) -> None:
         """Finished calls, with their transcript."""
         account = self.good("account", "add", "you@example.org")
