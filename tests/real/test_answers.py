@@ -147,7 +147,7 @@ class Answers(SynchronousTestCase):
         )  # fmt: skip
         user, password = service.bot("--model", "sandbox", "--welcome", "Hello.", "--mcp", "office")
         heard, record = self.call(
-            service, user, password, 4.0, "Please tell me the weather.", 9.0, "Yes, please.", 9.0, "Goodbye."
+            service, user, password, 2.0, "Please tell me the weather.", 5.5, "Yes, please.", 5.5, "Goodbye."
         )
         self.assertRegex(heard, r"shall i really do that.*degrees")
         what = [event["what"] for event in record["events"]]
