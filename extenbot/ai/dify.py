@@ -7,6 +7,7 @@ chat app gets a query and the inputs that its prompt wants, and answers within a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -21,6 +22,16 @@ WORKFLOW, CHAT = "/workflows/run", "/chat-messages"
 QUERIES = ("query", "question", "message", "text")
 """Arguments that are what the caller asks of a chat app."""
 
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+
+_CODES = {
+    "invalid_param": "its inputs are not what it expects",
+    "not_workflow_app": "it is no workflow: a chat app or agent is a function of that kind",
+    "not_chat_app": "it is no chat app: a workflow is a function of that kind",
+    "app_unavailable": "its app is not published, or wrongly set up",
+    "provider_not_initialize": "it has no credentials for its model",
+    "provider_quota_exceeded": "the quota of its model is used up",
+}
 _STATUS = {
     401: "its API key is not accepted",
     403: "its API key may not do this",
@@ -102,30 +113,27 @@ def _query(arguments: Json) -> tuple[str, dict[str, Any]]:
 def outputs(reply: Reply, path: str = "") -> str:
     """What a workflow has come to; `path` (JMESPath) chooses of its outputs. `ToolFailed` when it has failed."""
     _check(reply)
-    document: Mapping[str, Any] = {}
+    data: Any = None
     if _streamed(reply):
         for event in _events(reply.body):
             if event.get("event") == "error":
                 raise _refused(event)
-            if event.get("event") == "workflow_finished":
-                document = event
-        if not document:
+            if event.get("event") in ("workflow_finished", "workflow_paused"):
+                data = _data(event)
+        if data is None:
             raise ToolFailed("dify broke off before the workflow had ended")
     else:
         document = _object(reply.body)
-    data = document.get("data")
-    data = data if isinstance(data, dict) else document
-    status, found = data.get("status", "succeeded"), data.get("outputs")
-    if status not in ("succeeded", "partial-succeeded"):
-        why = str(data.get("error") or status)[:300]
-        raise ToolFailed(f"the dify workflow has {'been stopped' if status == 'stopped' else 'failed'}: {why}")
+        data = _data(document) or document
+    _ended(data)
+    found = data.get("outputs")
     if path.strip():
         return results.told(Reply(reply.status, "application/json", json.dumps(found).encode()), path)
     if isinstance(found, dict) and len(found) == 1:
         (found,) = found.values()
     if found is None or found == {}:
         return "The workflow has ended without a result."
-    return (found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))[:SPOKEN]
+    return (_spoken(found) if isinstance(found, str) else json.dumps(found, ensure_ascii=False))[:SPOKEN]
 
 
 def answer(reply: Reply) -> Answer:
@@ -134,25 +142,49 @@ def answer(reply: Reply) -> Answer:
     if not _streamed(reply):
         document = _object(reply.body)
         return Answer(_words(document.get("answer")), str(document.get("conversation_id") or ""))
-    words, conversation, ended = "", "", False
+    pieces: dict[str, str] = {}
+    conversation, ended = "", False
     for event in _events(reply.body):
         kind = event.get("event")
         conversation = str(event.get("conversation_id") or conversation)
         if kind == "error":
             raise _refused(event)
         if kind in ("message", "agent_message"):
-            words += str(event.get("answer") or "")
+            pieces[kind] = pieces.get(kind, "") + str(event.get("answer") or "")
         elif kind == "message_replace":  # moderation
-            words = str(event.get("answer") or "")
+            pieces = {"message": str(event.get("answer") or "")}
+        elif kind in ("workflow_finished", "workflow_paused"):  # of a chatflow
+            _ended(_data(event))
         ended = ended or kind == "message_end"
+    words = pieces.get("message") or pieces.get("agent_message", "")  # agents say all of it again in the end
     if not (words or ended):
         raise ToolFailed("dify broke off before it had answered")
     return Answer(_words(words), conversation)
 
 
+def _data(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = document.get("data")
+    return data if isinstance(data, dict) else {}
+
+
+def _ended(data: Mapping[str, Any]) -> None:
+    """`ToolFailed` unless a workflow has come to its end."""
+    status = data.get("status", "paused" if "paused_nodes" in data else "succeeded")
+    if status in ("paused", "running"):
+        raise ToolFailed("the dify workflow is not done: it waits for somebody's input")
+    if status not in ("succeeded", "partial-succeeded"):
+        why = str(data.get("error") or "no reason given")[:300]
+        raise ToolFailed(f"the dify workflow has {'been stopped' if status == 'stopped' else 'failed'}: {why}")
+
+
+def _spoken(text: str) -> str:
+    """Without what a model was thinking before it answered."""
+    return _THOUGHTS.sub("", text).strip()
+
+
 def _words(found: object) -> str:
     text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False) if found is not None else ""
-    return text.strip()[:SPOKEN] or "The app has answered without a word."
+    return _spoken(text)[:SPOKEN] or "The app has answered without a word."
 
 
 def _check(reply: Reply) -> None:
@@ -169,9 +201,7 @@ def _check(reply: Reply) -> None:
 def _refused(error: Mapping[str, Any]) -> ToolFailed:
     status, code = error.get("status"), error.get("code")
     message = str(error.get("message") or "").strip()[:300]
-    known = _STATUS.get(status) if isinstance(status, int) else None
-    if known is None and code == "invalid_param":
-        known = "its inputs are not what it expects"
+    known = _CODES.get(str(code)) or (_STATUS.get(status) if isinstance(status, int) else None)
     told = ": ".join(filter(None, (known or f"it answered with {code or status}", message)))
     return ToolFailed(f"dify has refused: {told}")
 

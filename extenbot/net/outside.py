@@ -56,6 +56,9 @@ a POST that meets their closing is lost, and may not be repeated.
 PAUSE = 0.5
 """Seconds before a request is tried again, doubled each time, where the server does not say."""
 
+STREAM = 8
+"""So much longer may a reply be that comes as a stream of events: dify tells of each step of a workflow."""
+
 SHOWN = 16_000
 """Characters of a body or reply that the owner is shown."""
 
@@ -184,7 +187,8 @@ class Http:
         self._now = now
         self._limit = settings.reply * 1024
         authorities = Authorities(settings.trust, "[tools] trust")
-        endpoints = Endpoints(reactor, self.allowed, authorities, 8 * self._limit + 65536)  # headers, and small chunks
+        most = 2 * STREAM * self._limit + 65536  # with headers, in small chunks
+        endpoints = Endpoints(reactor, self.allowed, authorities, most)
         self._pool = _Pool(reactor)
         self._pool.maxPersistentPerHost = 8
         self._pool.cachedConnectionTimeout = IDLE
@@ -334,9 +338,11 @@ class Http:
             response = await client.request(
                 wish.method, _uri(wish.url), headers=headers, data=body, allow_redirects=False, unbuffered=True
             )
-            gathered = _Body(self._limit)
+            streamed = _header(response, "Content-Type").lower().startswith("text/event-stream")
+            limit = self._limit * (STREAM if streamed else 1)
+            gathered = _Body(limit)
             response.deliverBody(gathered)
-            return response, _unpacked(await gathered.done, _header(response, _PACKED), self._limit)
+            return response, _unpacked(await gathered.done, _header(response, _PACKED), limit)
         except DNSLookupError as error:
             raise _Passing("its host name is not known", sent=False) from error
         except ConnectError as error:

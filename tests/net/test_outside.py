@@ -221,6 +221,13 @@ class Bounded(World):
         self.assertEqual(len(self.reply()[2]), 262144)
         self.assertIn("its reply is larger than 256 KiB", self.failure(self.start()))
 
+    def test_streams(self) -> None:
+        """A stream of events, as dify's of all its steps, may be eight times that."""
+        kind = {"Content-Type": "Text/Event-Stream; charset=utf-8"}
+        self.hooks.replies["/run"] = [(200, kind, b"x" * 2097152), (200, kind, b"x" * 2097153)]
+        self.assertEqual(len(self.reply()[2]), 2097152)
+        self.assertIn("its reply is larger than 2048 KiB", self.failure(self.start()))
+
     def test_packed(self) -> None:
         """A packed reply that nobody asked for is unpacked, as far as a reply may go."""
         packed = {"Content-Encoding": "gzip"}
