@@ -1,15 +1,17 @@
-"""The one way a coroutine is started: in a group that logs its failure and can be cancelled and awaited."""
+"""The one way a coroutine is started, in a group that logs its failure and can be cancelled and awaited; long work."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Tasks:
@@ -45,3 +47,15 @@ class Tasks:
         for deferred in running:
             deferred.cancel()
         return waiting.addCallback(lambda _results: None)
+
+
+LITTLE = 16 * 1024
+"""Bytes that are worked through at once: 256 KiB of JSON and a path through them take 0.1 s, and audio must go on."""
+
+
+async def aside(length: int, work: Callable[P, T], *given: P.args, **more: P.kwargs) -> T:
+    """Do the work on a text of so many bytes, in a thread when that is long."""
+    if length <= LITTLE:
+        return work(*given, **more)
+    done: T = await deferToThread(work, *given, **more)
+    return done

@@ -13,35 +13,68 @@ from extenbot.ai.tools import SPOKEN, spoken
 from extenbot.errors import Invalid, ToolFailed
 from extenbot.interfaces import Reply
 
+GROWTH = 64
+"""A path may make so much more of a reply than there is: each list or object that it builds holds all of its parts."""
+
 
 def check_path(path: str) -> None:
     """`Invalid` {"result": …} unless it is JMESPath; empty is good and means the whole reply."""
-    if path.strip():
-        try:
-            _compiled(path)
-        except ParseError as error:
-            raise Invalid({"result": f"It is not JMESPath: column {error.lex_position + 1}."}) from None
-        except JMESPathError as error:
-            raise Invalid({"result": f"It is not JMESPath: {error}."}) from None
+    if not path.strip():
+        return
+    try:
+        parsed = _compiled(path).parsed
+    except ParseError as error:
+        raise Invalid({"result": f"It is not JMESPath: column {error.lex_position + 1}."}) from None
+    except JMESPathError as error:
+        raise Invalid({"result": f"It is not JMESPath: {error}."}) from None
+    except RecursionError:
+        parsed = None
+    if parsed is None or _growth(parsed) > GROWTH:
+        raise Invalid({"result": "It builds too much: fewer lists, objects and texts within each other, please."})
 
 
 def told(reply: Reply, path: str) -> str:
-    """The words of a good reply, by `path`; `ToolFailed` when there is nothing at that place."""
+    """The words of a good reply, by `path`; that there is nothing at that place is an answer, too."""
     if not path.strip():
         return spoken(reply.body, reply.kind)
     try:
         document = json.loads(reply.body)
     except (ValueError, RecursionError):
-        raise ToolFailed("the webhook's reply is not JSON, so its result cannot be found in it") from None
+        raise ToolFailed("the reply is not JSON, so its result cannot be found in it") from None
     try:
         found = _compiled(path).search(document)
+        if found is None:
+            return f"The reply has nothing at {path}."
+        return found[:SPOKEN] if isinstance(found, str) else _beginning(found)
     except (JMESPathError, RecursionError) as error:
-        raise ToolFailed(f"the result cannot be found in the webhook's reply: {error}") from None
-    if found is None:
-        raise ToolFailed(f"the webhook's reply has nothing at {path}")
-    return found[:SPOKEN] if isinstance(found, str) else json.dumps(found, ensure_ascii=False)[:SPOKEN]
+        raise ToolFailed(f"the result cannot be found in the reply: {error}") from None
+
+
+def _beginning(found: Any) -> str:
+    """As JSON, as much of it as the model is told: what is longer is not written out."""
+    text = ""
+    for piece in json.JSONEncoder(ensure_ascii=False).iterencode(found):
+        text += piece
+        if len(text) >= SPOKEN:
+            break
+    return text[:SPOKEN]
 
 
 @lru_cache(maxsize=512)
 def _compiled(path: str) -> Any:
     return jmespath.compile(path)
+
+
+def _growth(node: Any) -> int:
+    """How many times as long as its input the outcome of a parsed path may be, roughly; no less than it is."""
+    times, name = 1, node.get("value")
+    if node["type"] in ("multi_select_list", "multi_select_dict"):
+        times = len(node["children"])
+    elif node["type"] == "function_expression" and name == "to_string":
+        times = 2  # it escapes quotes
+    elif node["type"] == "function_expression" and name == "join" and node["children"][0]["type"] != "literal":
+        times = GROWTH + 1  # with a long text between many
+    for each in node["children"]:
+        if isinstance(each, dict):
+            times *= _growth(each)
+    return times

@@ -6,6 +6,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from extenbot.interfaces import Function, ITool, Json, Outside, ToolContext
+from extenbot.tasks import aside
 
 KINDS = ("dify_workflow", "dify_chat")
 
@@ -37,8 +38,8 @@ class Dify:
             noted=context.noted,
         )
         if not chat:
-            return dify.outputs(reply, function.result)
-        answer = dify.answer(reply)
+            return await aside(len(reply.body), dify.outputs, reply, function.result)
+        answer = await aside(len(reply.body), dify.answer, reply)
         if answer.conversation:
             context.kept[function.id] = answer.conversation
         return answer.words

@@ -7,6 +7,7 @@ from zope.interface import implementer
 
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Function, ITool, Json, Outside, ToolContext
+from extenbot.tasks import aside
 
 WITHOUT_BODY = frozenset({"GET", "DELETE"})
 """Methods whose arguments go into the query, unless there is a template."""
@@ -44,7 +45,7 @@ class Webhook:
         )
         if not 200 <= reply.status < 300:
             raise ToolFailed(tools.refusal("the webhook", reply))
-        return results.told(reply, function.result)
+        return await aside(len(reply.body), results.told, reply, function.result)
 
 
 webhook = Webhook()
