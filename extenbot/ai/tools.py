@@ -176,7 +176,14 @@ def _text(value: Any) -> str:
     """A value inside a string."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else _json(value, ensure_ascii=False)
+
+
+def _json(value: Any, *, ensure_ascii: bool = True) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=ensure_ascii)
+    except RecursionError:
+        raise ToolFailed("the arguments are nested too deep") from None
 
 
 @lru_cache(maxsize=1024)
@@ -223,7 +230,7 @@ def _unused(text: str) -> Iterator[str]:
 
 def written(body: Any) -> bytes:
     """A body as JSON."""
-    return json.dumps(body).encode()
+    return _json(body).encode()
 
 
 def addressed(function: Function, arguments: Json, context: ToolContext) -> tuple[str, Json]:

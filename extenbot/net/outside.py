@@ -59,6 +59,9 @@ PAUSE = 0.5
 STREAM = 8
 """So much longer may a reply be that comes as a stream of events: dify tells of each step of a workflow."""
 
+LONGEST = 8000
+"""Characters of a URL, which RFC 9110 4.1 wants all servers to take."""
+
 SHOWN = 16_000
 """Characters of a body or reply that the owner is shown."""
 
@@ -399,7 +402,10 @@ def _uri(url: SplitResult) -> EncodedURL:
         raise ToolFailed("its host name has a _ in it: give it one of letters, digits and hyphens, or use its address")
     netloc = host if url.port is None else f"{host}:{url.port}"
     path, query = (quote(part, safe="/%:@!$&'()*+,;=~?") for part in (url.path or "/", url.query))
-    return _Uri.from_text(urlunsplit((url.scheme, netloc, path, query, "")))
+    uri = urlunsplit((url.scheme, netloc, path, query, ""))
+    if len(uri) > LONGEST:
+        raise ToolFailed(f"its URL would be longer than {LONGEST} characters: that much is sent in the body of a POST")
+    return _Uri.from_text(uri)
 
 
 def _origin(url: SplitResult) -> tuple[str, str, int]:
