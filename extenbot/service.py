@@ -76,6 +76,9 @@ from extenbot.web.site import PagesSite, site
 #: files, sockets and pipes of one call, generously: two UDP sockets, one TCP, and both ends of it with the local voice
 FILES_PER_CALL = 5
 FILES_BESIDES = 200
+#: threads, made as they are needed, that look up names and read long replies: a name whose server does not answer
+#: holds one up for as long as the system likes, and nobody else's function shall wait for that
+LOOK_UPS = 64
 #: registrations at PBXs begun a second
 REGISTRATIONS = 50
 #: seconds that callers and the last records get when the service stops
@@ -142,6 +145,7 @@ class Extenbot(Service):
         self._prices = PriceTable(dict(settings.ai.prices))
         self._backends = sorted(getPlugins(IVoiceBackend, plugins), key=lambda backend: backend.order)
         self._tokens = tokens
+        reactor.suggestThreadPoolSize(LOOK_UPS)
         self.outside = Http(reactor, settings.tools, time.time)
         self.servers = Servers(reactor, Sessions(self.outside.allowed, settings.tools.trust))
         run_tool = trying.runner(self.outside)
