@@ -20,13 +20,11 @@ from urllib.parse import urlsplit
 
 from extenbot.errors import SettingsError
 from extenbot.interfaces import Price
+from extenbot.networks import Network
 
 T = TypeVar("T")
 ENVIRONMENT = "EXTENBOT_"
 DIGESTS = ("SHA-256", "SHA-512-256", "MD5")
-
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Endpoint(NamedTuple):
@@ -49,7 +47,7 @@ class Advertised:
     an address of its own IP version, or a name.
     """
 
-    networks: tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str], ...] = ()
+    networks: tuple[tuple[Network, str], ...] = ()
     hosts: tuple[str, ...] = ()
 
     def toward(self, peer: str) -> str:

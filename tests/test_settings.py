@@ -181,3 +181,13 @@ class Settings(SynchronousTestCase):
             _READERS[key](value)
         except ValueError as error:
             self.assertTrue(str(error))
+
+    def test_private_networks(self) -> None:
+        """Networks that bots may reach come as a list or as text, an address alone is one of its own."""
+        for text in ('["10.1.2.3/8", "fd00::/8", "192.168.1.5"]', '"10.1.2.3/8, fd00::/8\\n 192.168.1.5"'):
+            allow = load(self.file(f"[tools]\nallow = {text}"), {}).tools.allow
+            self.assertEqual([str(network) for network in allow], ["10.0.0.0/8", "fd00::/8", "192.168.1.5/32"])
+        self.assertEqual(load(self.file(""), {}).tools.allow, ())
+        self.assertEqual(load(self.file(""), {"EXTENBOT_TOOLS_ALLOW": ""}).tools.allow, ())
+        for text in ('"10.0.0.0/33"', '["n8n.local"]', "5", '"10.0.0.1-10.0.0.9"'):
+            self.assertIn("[tools] allow", self.problems(f"[tools]\nallow = {text}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import KeyPair, PrivateCertificate
 from twisted.internet.task import LoopingCall, deferLater
+from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from extenbot import plugins
 from extenbot.errors import ToolFailed
-from extenbot.interfaces import Exchange, Reply
+from extenbot.interfaces import Exchange, Function, ITool, Reply, ToolContext
 from extenbot.net import checked
 from extenbot.net.outside import Http
 from extenbot.settings import Tools
@@ -166,6 +169,26 @@ class Good(Case):
             (b"HTTP/1.1 204 None\r\n\r\n", b""),
         ):
             self.assertEqual((await self.start(self.serve(Server(reply, closes=True))))[2], body)
+
+
+class Streamed(Case):
+    async def test_dify(self) -> None:
+        """A workflow's stream over a real connection, with pings and long steps, comes to its outputs."""
+        step = {"event": "node_finished", "data": {"outputs": {"documents": ["x" * 1000] * 300}}}
+        events: list[Any] = [{"event": "workflow_started", "data": {}}, step, step]
+        events.append({"event": "workflow_finished", "data": {"status": "succeeded", "outputs": {"text": "Booked."}}})
+        blocks = "event: ping\n\n".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+        pieces = [blocks[at : at + 1000] for at in range(0, len(blocks), 1000)]
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (*pieces, b""))
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        url = self.serve(server := Server(head + chunks))
+        function = Function("f1", "book", f"{url}/v1", "app-key", kind="dify_workflow", streaming=True)
+        (tool,) = [tool for tool in getPlugins(ITool, plugins) if tool.serves(function)]
+        context = ToolContext("b1", "c1", "100", noted=self.notes.append)
+        self.assertEqual(await tool.run(function, {"day": "Monday"}, context, self.http()), "Booked.")
+        self.assertTrue(server.requests[0].startswith(b"POST /v1/workflows/run HTTP/1.1\r\n"))
+        self.assertEqual(self.notes[0].status, 200)
+        self.assertNotIn("app-key", str(self.notes))
 
 
 class Slow(Case):
