@@ -6,6 +6,7 @@ another address a moment later gains nothing. What the other end may send in one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,11 @@ CONNECTING = 5.0
 
 AT_ONCE = 8192
 """Bytes that are read at one time: 64 KiB of the smallest chunks take the parser 35 ms, in which audio must go on."""
+
+HEAD = 65536
+"""Bytes of status and headers that a reply may have, early notes (1xx) before it included."""
+
+_BLANK = re.compile(rb"\r?\n\r?\n")
 
 Allowed = Callable[[str], bool]
 
@@ -93,7 +99,8 @@ class _Line(ProtocolWrapper):
     def __init__(self, factory: Any, wrapped: Any, limit: int, words: list[str]) -> None:
         super().__init__(factory, wrapped)
         self._limit, self._words = limit, words
-        self._came = 0
+        self._came = 0  # since we sent something
+        self._head: bytes | None = b""  # what has come of the headers; None: all of them have
 
     def makeConnection(self, transport: Any) -> None:
         socket = transport
@@ -103,16 +110,18 @@ class _Line(ProtocolWrapper):
         super().makeConnection(transport)
 
     def write(self, data: bytes) -> None:
-        self._came = 0
+        self._came, self._head = 0, b""
         super().write(data)
 
     def writeSequence(self, data: Any) -> None:
-        self._came = 0
+        self._came, self._head = 0, b""
         super().writeSequence(data)
 
     def dataReceived(self, data: bytes) -> None:
         self._came += len(data)
-        if self._came <= self._limit:
+        if self._head is not None:
+            self._head = _unfinished(self._head + data)
+        if self._came <= (self._limit if self._head is None else HEAD):
             super().dataReceived(data)
         elif not self._words:
             self._words.append("it sends more than any reply may have")
@@ -126,6 +135,15 @@ class _Line(ProtocolWrapper):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(Failure(ToolFailed(self._words[0])) if self._words else reason)
+
+
+def _unfinished(head: bytes) -> bytes | None:
+    """What there is of headers without their end, after early notes; None when the headers of a reply are whole."""
+    while end := _BLANK.search(head):
+        if not head.startswith(b"HTTP/1.1 1"):
+            return None
+        head = head[end.end() :]
+    return head
 
 
 @implementer(IStreamClientEndpoint)

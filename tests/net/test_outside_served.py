@@ -252,6 +252,14 @@ class Huge(Case):
         ):
             await self.endless(reply, filling, words)
 
+    async def test_many_headers(self) -> None:
+        """Long headers and early notes, as servers really send them, leave all of the reply's own room."""
+        notes = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n" * 20
+        headers = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(50))
+        body = bytes(262_144)
+        url = self.serve(Server(notes + b"HTTP/1.1 200 OK\r\n%sContent-Length: 262144\r\n\r\n" % headers + body))
+        self.assertEqual(len((await self.start(url))[2]), 262_144)
+
     async def test_one_header(self) -> None:
         """One header without end is no header."""
         url = self.serve(server := Server(b"HTTP/1.1 200 OK\r\nX-A: ", filling=b"x" * 100_000))

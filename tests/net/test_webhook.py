@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred
@@ -180,6 +180,7 @@ class Injected(Runs):
         for function in (replace(ASK, method="GET"), replace(ASK, url=f"{URL}/{{x}}")):
             self.assertIn("longer than 8000 characters", self.failure(function, {"x": LONG}))
 
+    @settings(max_examples=30)
     @given(
         st.dictionaries(st.text(max_size=8), st.recursive(st.none() | st.booleans() | st.text(), st.lists), max_size=4)
     )
