@@ -30,7 +30,12 @@ run: $(VENV)/run.stamp
 
 test: $(VENV)/test.stamp
 	@sh tests/install.sh
+ifdef ARGS
 	$(BIN)/pytest $(ARGS)
+else
+	$(BIN)/pytest -m "not real" -n auto --maxprocesses 4
+	$(BIN)/pytest -m real
+endif
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
