@@ -17,15 +17,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from extenbot.ai.tools import refusal, written
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Bot, Exchange, Json, Outside, Screening, unnoted
-from extenbot.store.outbox import Outbox, Post
+from extenbot.store.outbox import Post
 from extenbot.store.store import Store
+from extenbot.tasks import Tasks
 
 PATIENCE = 1.0
 """Seconds that a caller waits for the owner's answer."""
@@ -37,7 +38,10 @@ EVERY = 2.0
 """Seconds between two looks into the outbox."""
 
 TOGETHER = 20
-"""Posts of one look."""
+"""Posts that are under way at one time."""
+
+FORGETTING = 3600.0
+"""Seconds between two times at which what is too old is forgotten."""
 
 MOST_VARIABLES, LONGEST_VARIABLES = 100, 16_000
 """Of an answer: how many, and how many characters as JSON."""
@@ -105,13 +109,15 @@ def screening(body: bytes) -> Screening:
 
 
 class Delivery:
-    """Empties the outbox, a few posts at a time, between `start` and `stop`."""
+    """Empties the outbox between `start` and `stop`, several posts side by side."""
 
     def __init__(self, store: Store, outside: Outside, clock: Any) -> None:
-        self._store, self._outside = store, outside
+        self._store, self._outside, self._clock = store, outside, clock
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
-        self._work: Deferred[None] | None = None
+        self._forgot_at = float("-inf")
+        self._busy: set[str] = set()  # calls that are being told
+        self._tasks = Tasks()
 
     def start(self) -> None:
         """What was left of the last run is due now."""
@@ -121,26 +127,31 @@ class Delivery:
         """Leave the rest for the next run."""
         if self._looking.running:
             self._looking.stop()
-        if self._work is not None:
-            self._work.cancel()
+        await self._tasks.stop()
 
     def _look(self) -> Deferred[None]:
-        self._work = Deferred.fromCoroutine(self._empty()).addErrback(self._failed)
-        return self._work
+        return self._tasks.start(self._begin(), "looking into the outbox")
 
-    def _failed(self, failure: Any) -> None:
-        if not failure.check(CancelledError):  # we stop
-            log.failure("The outbox cannot be emptied", failure=failure)
+    async def _begin(self) -> None:
+        now = self._clock.seconds()
+        if now - self._forgot_at >= FORGETTING:
+            self._forgot_at = now
+            await self._store.run(self._store.outbox.forget)
+        free = TOGETHER - len(self._busy)
+        for post in await self._store.run(self._store.outbox.due, free, frozenset(self._busy)) if free else ():
+            self._busy.add(post.call_id)
+            self._tasks.start(self._deliver(post), "a post after a call")
 
-    async def _empty(self) -> None:
-        outbox: Outbox = self._store.outbox
-        for post in await self._store.run(outbox.due, TOGETHER):
+    async def _deliver(self, post: Post) -> None:
+        try:
             why = await self._post(post)
             if why:
                 log.warn("The webhook after call {call} failed: {why}", call=post.call_id, why=why)
-                await self._store.run(outbox.failed, post, why)
+                await self._store.run(self._store.outbox.failed, post, why)
             else:
-                await self._store.run(outbox.accepted, post.call_id)
+                await self._store.run(self._store.outbox.accepted, post.call_id)
+        finally:
+            self._busy.discard(post.call_id)
 
     async def _post(self, post: Post) -> str:
         """Why it was not accepted; empty when it was."""

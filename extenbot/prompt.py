@@ -6,7 +6,7 @@ arithmetic, by which an owner could hold up everybody's calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -76,6 +76,18 @@ class _Environment(ImmutableSandboxedEnvironment):
         super().__init__(undefined=ChainableUndefined, keep_trailing_newline=True)
         self.globals.clear()
         self.filters = {name: self.filters[name] for name in _FILTERS}
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """What stands in an object of JSON; what Python's objects have is nobody's business."""
+        return self.getitem(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(obj, Mapping) or (isinstance(obj, Sequence) and isinstance(argument, int)):
+            try:
+                return obj[argument]
+            except (LookupError, TypeError):
+                pass
+        return self.undefined(obj=obj, name=argument)
 
 
 _ENVIRONMENT = _Environment()

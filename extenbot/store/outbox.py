@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from extenbot.interfaces import CallRecord
 from extenbot.store import tables
@@ -110,20 +110,18 @@ class Outbox:
         self._database = database
         self._now = now
 
-    def due(self, most: int) -> list[Post]:
-        """What is to be posted now, the oldest first; what is too old is forgotten."""
+    def due(self, most: int, besides: Collection[str] = ()) -> list[Post]:
+        """What is to be posted now, the oldest first, but for the calls that are being told already."""
         table, now = tables.outbox, self._now()
-        with self._database.write() as connection:
-            connection.execute(delete(table).where(table.c.created < now - KEPT))
-            query = select(table).where(table.c.next_try > 0, table.c.next_try <= now).order_by(table.c.created)
-            return [_post(row) for row in connection.execute(query.limit(most))]
-
-    def next_due(self) -> float | None:
-        """When the next one is due, unix seconds."""
-        column = tables.outbox.c.next_try
+        query = select(table).where(table.c.next_try > 0, table.c.next_try <= now, table.c.call_id.not_in(besides))
         with self._database.read() as connection:
-            found = connection.execute(select(func.min(column)).where(column > 0)).scalar_one()
-        return None if found is None else float(found)
+            rows = connection.execute(query.order_by(table.c.created, table.c.call_id).limit(most))
+            return [_post(row) for row in rows]
+
+    def forget(self) -> None:
+        """What could not be delivered for a month is not worth keeping."""
+        with self._database.write() as connection:
+            connection.execute(delete(tables.outbox).where(tables.outbox.c.created < self._now() - KEPT))
 
     def accepted(self, call_id: str) -> None:
         """The owner's server has it."""
