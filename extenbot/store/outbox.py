@@ -74,7 +74,7 @@ def told(record: CallRecord, bot: str, link: str) -> str:
             "transcript": [line._asdict() for line in record.transcript],
             "events": [event._asdict() for event in record.events],
             "link": link,
-            "recording": f"{link}/recording" if link and record.recorded else "",
+            "recording": f"{link}/recording.wav" if link and record.recorded else "",
         },
         default=str,
         ensure_ascii=False,

@@ -67,7 +67,7 @@ class OutboxTest(Posts):
         self.assertEqual((told["reason"], told["cost"], told["seconds"]), ("the caller hung up", 0.0625, 39.5))
         self.assertEqual(told["transcript"][1]["text"], "Grüß Gott <b>!")
         self.assertEqual(told["events"][0], {"at": 0.0, "what": "invited", "fields": {"peer": "10.8.0.1:5060"}})
-        self.assertEqual(told["recording"], "https://pages.example/calls/c1/recording")
+        self.assertEqual(told["recording"], "https://pages.example/calls/c1/recording.wav")
         self.ended(id="c2", recorded=False)
         self.assertEqual(json.loads(self.outbox.due(10)[1].body)["recording"], "")
 
