@@ -103,11 +103,12 @@ def function_run(office: Office) -> None:
     function = _function(office)
     parameters = tools.tool(function).get("parameters")
     arguments = _arguments(office) or samples.sample(parameters if isinstance(parameters, dict) else {})
-    _report(office, [(function.name, arguments, _tried(office, [(function, arguments)])[0])])
+    _report(office, [(function.name, arguments, _tried(office, [(function, "", arguments)])[0])])
 
 
 def function_replay(office: Office) -> None:
-    """What the model asked for in a past call, asked for again."""
+    """What the model asked for in a past call, asked for again: functions, and tools of MCP servers."""
+    from extenbot.ai import mcp
     from extenbot.ai.tools import name_of
 
     record = office.calls.get(office.given["call"])
@@ -118,12 +119,18 @@ def function_replay(office: Office) -> None:
         for function, account_id, bots in office.functions.all(record.account_id)
         if record.bot_id in bots
     }
-    asked = [event.fields for event in record.events if event.what == "tool.asked"]
-    uses = [(by_name[name], each["arguments"]) for each in asked if (name := str(each["name"])) in by_name]
+    servers = [server for server, _, bots in office.servers.all(record.account_id) if record.bot_id in bots]
+    uses: list[tuple[Function | McpServer, str, Json]] = []
+    for event in record.events:
+        name = str(event.fields.get("name"))
+        if event.what == "tool.asked" and name in by_name:
+            uses.append((by_name[name], by_name[name].name, event.fields["arguments"]))
+        elif used := mcp.used(event, servers):
+            uses.append(used)
     if not uses:
-        raise Mistake("The model has asked for no function in this call that its bot still has.")
+        raise Mistake("The model has used no function or tool in this call that its bot still has.")
     ran = _tried(office, uses)
-    _report(office, [(function.name, arguments, each) for (function, arguments), each in zip(uses, ran, strict=True)])
+    _report(office, [(name, arguments, each) for (_, name, arguments), each in zip(uses, ran, strict=True)])
 
 
 def _function(office: Office) -> Function:
@@ -290,11 +297,18 @@ def _show(office: Office, thing: Function | McpServer) -> None:
     office.say(told, *lines)
 
 
-def _tried(office: Office, uses: Sequence[tuple[Function, Json]]) -> list[Ran]:
+def _tried(office: Office, uses: Sequence[tuple[Function | McpServer, str, Json]]) -> list[Ran]:
     from extenbot import trying
 
     async def work(bench: Any) -> list[Any]:
-        return [await bench.try_function(function, arguments) for function, arguments in uses]
+        return [
+            await (
+                bench.try_function(thing, arguments)
+                if isinstance(thing, Function)
+                else bench.try_tool(thing, name, arguments)
+            )
+            for thing, name, arguments in uses
+        ]
 
     return trying.alone(office.settings, work)
 

@@ -12,9 +12,10 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from extenbot.ai.tools import SPOKEN
-from extenbot.interfaces import Json, McpServer
+from extenbot.interfaces import Event, Json, McpServer
 
 TOOLS = 128
 """Tools of one server that the model is told of: as many as OpenAI takes in one session."""
@@ -50,6 +51,31 @@ def provider_tool(server: McpServer) -> Json:
     if server.allowed:
         tool["allowed_tools"] = list(server.allowed)
     return tool
+
+
+def used(event: Event, servers: Iterable[McpServer]) -> tuple[McpServer, str, Json] | None:
+    """The use of a tool that an event of a call tells of: its server, when that is still there, name, arguments."""
+    fields = event.fields
+    if event.what != "tool.exchange" or fields.get("method") != "MCP":
+        return None
+    try:
+        body = json.loads(str(fields.get("body")))
+        name, arguments = str(body["name"]), body["arguments"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    for server in servers:
+        if shown_url(server.url) == fields.get("url") and isinstance(arguments, dict):
+            return server, name, arguments
+    return None
+
+
+def shown_url(url: str) -> str:
+    """A server's URL for people: user, query and fragment may hold secrets."""
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    except ValueError:
+        return ""
 
 
 # -- Tools ------------------------------------------------------------------------------

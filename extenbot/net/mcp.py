@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
-from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.logger import Logger
@@ -128,9 +127,7 @@ class Servers:
         finally:
             body = json.dumps({"name": name, "arguments": dict(arguments)}, ensure_ascii=False)
             seconds = self._clock.seconds() - began
-            url = urlsplit(server.url)  # keys are put into the query, too
-            plain = url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
-            noted(Exchange("MCP", plain, body=body, reply=said, seconds=seconds, trouble=trouble))
+            noted(Exchange("MCP", mcp.shown_url(server.url), body=body, reply=said, seconds=seconds, trouble=trouble))
 
     async def _used(self, server: McpServer, name: str, arguments: Json) -> str:
         if server.allowed and name not in server.allowed:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from extenbot.ai import pasted, tools
+from extenbot.ai import mcp, pasted, tools
 from extenbot.ai.samples import sample
 from extenbot.errors import ExtenbotError, Invalid
 from extenbot.interfaces import Function, Json, McpServer
@@ -33,8 +33,7 @@ class Tool(NamedTuple):
 @own_page
 async def function_to_try(pages: Pages, visit: Visit, account: Account, function_id: str) -> bytes:
     function = await pages.own_function(function_id, account)
-    asked = visit.request.args or {}
-    call_id, use = (asked.get(name, [b""])[0].decode("utf-8", "replace") for name in (b"call", b"use"))
+    call_id, use = (_asked(visit, name) for name in ("call", "use"))
     arguments = await _once(pages, account, call_id, use) if call_id else sample(_parameters(function))
     return shown_function(pages, visit, function, _typed(arguments), again=call_id)
 
@@ -59,7 +58,16 @@ async def try_function(pages: Pages, visit: Visit, account: Account, function_id
 @app.route("/settings/servers/<server_id>/run", methods=["GET"])
 @own_page
 async def server_to_try(pages: Pages, visit: Visit, account: Account, server_id: str) -> bytes:
-    return shown_server(pages, visit, await pages.own_server(server_id, account))
+    server = await pages.own_server(server_id, account)
+    call_id, place = (_asked(visit, name) for name in ("call", "place"))
+    if not call_id:
+        return shown_server(pages, visit, server)
+    record = await pages.own_call(call_id, account)
+    event = record.events[int(place)] if place.isdecimal() and int(place) < len(record.events) else None
+    used = mcp.used(event, [server]) if event else None
+    if used is None:
+        raise Turned(404, "This call did not use that.")
+    return shown_server(pages, visit, server, [Tool(used[1], "As it was used in the call.", _typed(used[2]))])
 
 
 @app.route("/settings/servers/<server_id>/run", methods=["POST"])
@@ -79,6 +87,12 @@ async def try_server(pages: Pages, visit: Visit, account: Account, server_id: st
     except Invalid as error:
         return shown_server(pages, visit, server, listed, name, typed, problems=error.problems)
     return shown_server(pages, visit, server, listed, name, typed, ran)
+
+
+def _asked(visit: Visit, name: str) -> str:
+    """A value of the query."""
+    values: list[bytes] = (visit.request.args or {}).get(name.encode(), [b""])
+    return values[0].decode("utf-8", "replace")
 
 
 async def _alone(pages: Pages, account: Account, run: Callable[[], Awaitable[Any]]) -> Any:

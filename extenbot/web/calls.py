@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlencode
 
+from extenbot.ai import mcp
 from extenbot.ai.tools import name_of
 from extenbot.interfaces import Bot, CallRecord
 from extenbot.web.audio import send_file
@@ -106,7 +107,7 @@ async def delete_recording(pages: Pages, visit: Visit, account: Account, call_id
 
 
 def _replays(record: CallRecord, bot: Bot | None) -> dict[int, str]:
-    """Where each function call can be tried again, by its place among the events; of functions that are still there."""
+    """Where each use of a function or tool can be tried again, by its place among the events; of what is there."""
     functions = {name_of(function): function.id for function in bot.functions} if bot else {}
     found = {}
     for place, event in enumerate(record.events):
@@ -114,6 +115,8 @@ def _replays(record: CallRecord, bot: Bot | None) -> dict[int, str]:
         if function_id:
             asked = urlencode({"call": record.id, "use": event.fields.get("call", "")})
             found[place] = f"/settings/functions/{function_id}/run?{asked}"
+        elif bot and (used := mcp.used(event, bot.servers)):
+            found[place] = f"/settings/servers/{used[0].id}/run?{urlencode({'call': record.id, 'place': place})}"
     return found
 
 

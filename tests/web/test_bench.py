@@ -94,6 +94,31 @@ class Bench(Pages):
 
 
 class Replay(Pages):
+    def test_tool(self) -> None:
+        """So does each use of a tool of an MCP server that the bot still has."""
+        mine = self.sign_up()
+        [account] = self.store.accounts.all()
+        url = "https://mcp.example.org/mcp"
+        path = mine.send("/settings/servers/new", label="office", url=f"{url}?k=secret").location.removesuffix("/run")
+        server_id = path.rsplit("/", 1)[-1]
+        bot_id = self.a_bot(mine, abilities="yes", **{f"server_{server_id}": "on"}).rsplit("/", 1)[-1]
+        body = '{"name": "weather", "arguments": {"city": "Berlin"}}'
+        exchange = {"name": "office_weather", "call": "call_1", "method": "MCP", "url": url, "body": body}
+        events = (
+            Event(1.0, "tool.asked", {"name": "office_weather", "call": "call_1", "arguments": {"city": "Berlin"}}),
+            Event(2.0, "tool.exchange", exchange),
+            Event(3.0, "tool.exchange", exchange | {"url": "https://gone.example.org/"}),
+            Event(4.0, "tool.exchange", exchange | {"body": "{"}),
+        )
+        self.store.calls.write(record(account.id, bot_id, id="c1", events=events))
+        shown = mine.get("/calls/c1").text
+        self.assertEqual(shown.count("Try it again"), 1)
+        page = mine.get(f"{path}/run?call=c1&place=1")
+        self.assertIn("weather", page.text)
+        self.assertIn("&#34;city&#34;: &#34;Berlin&#34;", page.text)
+        for place in ("0", "2", "3", "9", "-1", "x"):
+            self.assertEqual(mine.get(f"{path}/run?call=c1&place={place}").code, 404)
+
     def test_replay(self) -> None:
         """On the page of a call each function call leads to the bench, with its arguments."""
         mine = self.sign_up()
