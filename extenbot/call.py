@@ -44,6 +44,7 @@ from extenbot.interfaces import (
     Bot,
     CallRecord,
     Destination,
+    Exchange,
     Json,
     LiveCall,
     Recording,
@@ -52,7 +53,7 @@ from extenbot.interfaces import (
     ToolContext,
     VoiceOrder,
 )
-from extenbot.journal import Caller, Journal, caller_of, headers_of
+from extenbot.journal import Caller, Journal, caller_of, fields_of, headers_of
 from extenbot.keypad import Keypad
 from extenbot.manner import greeting_of
 from extenbot.media.recording import Recorder
@@ -158,13 +159,16 @@ class Call:
         None when there is nobody to ask and nothing to wait for.
         """
         around, bot = self._around, self.bot
-        asked = around.screen(bot, self.variables)
+        asked = around.screen(bot, self.variables, self._screened)
         cold = [server for server in bot.servers if server.wait and not around.servers.tools(server)]
         if asked is None and not cold:
             return None
         waits: list[Deferred[Any]] = [around.servers.ready(server) for server in cold]
         both = gatherResults([asked or succeed(Screening()), *waits], consumeErrors=True)
         return both.addCallbacks(_first, _inner)
+
+    def _screened(self, exchange: Exchange) -> None:
+        self.journal.happened("screening.exchange", **fields_of(exchange))
 
     def take(self, found: Screening = NOBODY_ASKED) -> None:
         """Begin. `Refused` (503) when that cannot be; then nothing is open."""

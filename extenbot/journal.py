@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from twisted.internet.interfaces import IReactorTime
 
 from extenbot.errors import Malformed
-from extenbot.interfaces import Event
+from extenbot.interfaces import Event, Exchange
 from extenbot.sip.headers import name_addr
 from extenbot.sip.message import Request
 
 #: a timeline longer than this is cut: a record must stay a record
 MOST_EVENTS = 2000
+
+SHOWN = 4000
+"""Characters of a body or reply in the timeline."""
 
 
 class Journal:
@@ -31,6 +34,12 @@ class Journal:
     def elapsed(self) -> float:
         """Seconds since the call began, to the millisecond."""
         return round(self._clock.seconds() - self._began, 3)
+
+
+def fields_of(exchange: Exchange) -> dict[str, object]:
+    """An exchange with a server of the owner's, for the timeline: without what is empty, and to a bound."""
+    fields = {key: value for key, value in exchange._asdict().items() if value not in ("", (), 0)}
+    return fields | {key: str(fields[key])[:SHOWN] for key in ("body", "reply") if key in fields}
 
 
 @dataclass(frozen=True, slots=True)

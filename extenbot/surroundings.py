@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from extenbot.interfaces import (
     Bot,
     CallLog,
+    Exchange,
     Function,
     Json,
     Ledger,
@@ -37,7 +38,7 @@ RunTool = Callable[[Function, Json, ToolContext], Awaitable[str]]
 class Screen(Protocol):
     """Asks the owner of a bot about a call, before it is taken."""
 
-    def __call__(self, bot: Bot, variables: Json) -> Deferred[Screening] | None:
+    def __call__(self, bot: Bot, variables: Json, noted: Callable[[Exchange], None]) -> Deferred[Screening] | None:
         """`variables` are those of the call's prompt. None when there is nobody to ask; the answer comes within a
         second or so, an empty one when it does not come from there."""
 

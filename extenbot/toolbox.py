@@ -24,6 +24,7 @@ from extenbot.ai.arguments import mistakes
 from extenbot.consent import Consent
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Bot, CallLog, Exchange, Function, Json, McpServer, ToolCall, ToolContext, Voice
+from extenbot.journal import SHOWN, fields_of
 from extenbot.keypad import Keypad
 from extenbot.surroundings import Surroundings
 from extenbot.tasks import Tasks
@@ -36,9 +37,6 @@ AGAIN = 12.0
 
 LATE = 30.0
 """Seconds beyond its time-out in which a function may still end, for the timeline."""
-
-SHOWN = 4000
-"""Characters of a body or reply in the timeline."""
 
 FAULT = "The function failed by a fault of the service."
 
@@ -156,11 +154,7 @@ class Toolbox:
         self._begin(tool, voice, work, function.timeout, function.waiting, function.failure, speak=function.speak)
 
     def _note(self, tool: ToolCall, exchange: Exchange) -> None:
-        fields = {key: value for key, value in exchange._asdict().items() if value not in ("", (), 0)}
-        for key in ("body", "reply"):
-            if key in fields:
-                fields[key] = str(fields[key])[:SHOWN]
-        self._journal.happened("tool.exchange", name=tool.name, call=tool.call_id, **fields)
+        self._journal.happened("tool.exchange", name=tool.name, call=tool.call_id, **fields_of(exchange))
 
     # -- Tools of MCP servers
 

@@ -538,8 +538,10 @@ class World:
         found = self.trusting(host)
         return next(iter(found.values())) if len(found) == 1 else None
 
-    def _screen(self, bot: Bot, variables: Json) -> Deferred[Screening] | None:
+    def _screen(self, bot: Bot, variables: Json, noted: Callable[[Exchange], None]) -> Deferred[Screening] | None:
         self.screened.append((bot.username, variables))
+        if bot.username in self.screenings:
+            noted(Exchange("POST", "https://pbx.example/before", body="{}"))
         return self.screenings.get(bot.username)
 
     def of_account(self, account_id: str, text: str) -> Bot | None:

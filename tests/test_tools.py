@@ -332,7 +332,8 @@ class Before(Case):
         self.assertEqual((variables["caller"], variables["called"]), ("100", "openai"))
         world.run(0.5)
         caller.bye()
-        self.assertIn("screened", [event.what for event in self.ended(world, "caller hung up").events])
+        what = [event.what for event in self.ended(world, "caller hung up").events]
+        self.assertEqual(what[:3], ["invited", "screening.exchange", "screened"])
 
     def test_refused(self) -> None:
         """The owner does not want the call: 603 with the reason, nothing opened, and a record."""

@@ -70,6 +70,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "tool.asked": ("tool", "The model asks for {name}"),
     "tool.answered": ("tool", "{name} has answered"),
     "tool.late": ("tool", "{name} has answered too late"),
+    "screening.exchange": ("tool", "The webhook before the call: {method} {url} gets {status}"),
     "tool.exchange": ("tool", "{name}: {method} {url} gets {status}"),
     "tool.decided": ("tool", "The caller does not agree to {name}"),
     "tool.decided True": ("tool", "The caller agrees to {name}"),
