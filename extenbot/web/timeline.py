@@ -72,6 +72,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "tool.late": ("tool", "{name} has answered too late"),
     "screening.exchange": ("tool", "The webhook before the call: {method} {url} gets {status}"),
     "tool.exchange": ("tool", "{name}: {method} {url} gets {status}"),
+    "tool.exchange MCP": ("tool", "{name}: asked of the MCP server at {url}"),
     "tool.decided": ("tool", "The caller does not agree to {name}"),
     "tool.decided True": ("tool", "The caller agrees to {name}"),
     "tools.changed": ("tool", "MCP servers offer other tools now: {tools}"),
@@ -90,7 +91,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "response.given_up": ("error", "No answer came from the model"),
 }
 
-_TOLD_APART = {"turn": "after", "response.done": "status", "tool.decided": "agreed"}
+_TOLD_APART = {"tool.exchange": "method", "turn": "after", "response.done": "status", "tool.decided": "agreed"}
 """Events that have other words by the value of one field: they stand above as NAME VALUE, else as NAME."""
 
 _KIND_OF: Mapping[str, str] = {  # of names that stand above nowhere, by what they begin with
