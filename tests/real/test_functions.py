@@ -68,7 +68,7 @@ class Webhook:
 class Functions(SynchronousTestCase):
     def run_call(self, hook: Webhook, *options: str) -> dict[str, Any]:
         """Add the function to a scripted bot and call it until the bot hangs up; the record."""
-        service = Service(
+        service = self.service = Service(
             self,
             EXTENBOT_SANDBOX_SCRIPTS=scripts(new_folder(self) / "voices", adds=SCRIPT),
             EXTENBOT_TOOLS_ALLOW="127.0.0.51",
@@ -110,6 +110,21 @@ class Functions(SynchronousTestCase):
         self.assertIn("The sum is ten.", self.answered(record))
         self.assertEqual([line["text"] for line in record["transcript"]][:2], ["One moment.", "Ten."])
         self.assertNotIn("app-key-123", json.dumps(record))
+
+    def test_bench(self) -> None:
+        """The command shows the real request, the reply and what a model hears; a past call's functions run again."""
+        hook = Webhook(self, 200, {"data": {"outputs": {"text": "The sum is ten."}}})
+        record = self.run_call(hook, "--token", "app-key-123")
+        [ran] = self.service.command("function", "run", "two_numbers", "--arguments", '{"number1": 1, "number2": 2}')
+        self.assertEqual((ran["heard"], ran["failed"]), ("The sum is ten.", False))
+        [exchange] = ran["exchanges"]
+        self.assertEqual((exchange["method"], exchange["url"], exchange["status"]), ("POST", hook.url, 200))
+        self.assertEqual(json.loads(exchange["body"])["arguments"], {"number1": 1, "number2": 2})
+        self.assertIn(["Authorization", "Bearer …"], exchange["headers"])
+        self.assertNotIn("app-key-123", json.dumps(ran))
+        [again] = self.service.command("function", "replay", record["id"])
+        self.assertEqual((again["arguments"], again["heard"]), ({"number1": 7, "number2": 3}, "The sum is ten."))
+        self.assertEqual(len(hook.asked), 3)
 
     def test_default_body(self) -> None:
         """Without a template the body is the documented one: function, arguments, caller, bot and call."""
