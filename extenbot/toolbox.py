@@ -244,4 +244,4 @@ def _wrong(mistakes: str) -> str:
 def _failed(why: str, sentence: str) -> str:
     """What the model is told of a failure, and what its owner wants said then."""
     words = why if why == FAULT else f"The function failed: {why}"
-    return f'{words} Say to the caller: "{sentence}"' if sentence else words
+    return f'{words.rstrip(".")}. Say to the caller: "{sentence}"' if sentence else words

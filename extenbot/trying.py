@@ -94,7 +94,7 @@ class Bench:
             heard, failed = await work(), False
         except ExtenbotError as error:
             words = f"The function failed: {error}"
-            heard, failed = f'{words} Say to the caller: "{sentence}"' if sentence else words, True
+            heard, failed = f'{words.rstrip(".")}. Say to the caller: "{sentence}"' if sentence else words, True
         return Ran(tuple(found), heard, failed, self._clock.seconds() - began)
 
 

@@ -116,7 +116,7 @@ class Limits(Case):
         world.gives("add", ToolFailed("the webhook answered with status 500"))
         caller.dial()
         world.run(2)
-        why = "The function failed: the webhook answered with status 500"
+        why = "The function failed: the webhook answered with status 500."
         self.assertEqual(world.outputs(), [f'{why} Say to the caller: "I cannot add."'])
         self.assertTrue(caller.hears(600))
         caller.bye()
