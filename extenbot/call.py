@@ -33,7 +33,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from extenbot import failure, prompt
+from extenbot import failure, prompt, toolbox
 from extenbot.ai import built_in
 from extenbot.audio import Audio
 from extenbot.consultation import Dial
@@ -160,7 +160,8 @@ class Call:
         """
         around, bot = self._around, self.bot
         asked = around.screen(bot, self.variables, self._screened)
-        cold = [server for server in bot.servers if server.wait and not around.servers.tools(server)]
+        ours = toolbox.servers_of(bot, around)[0]
+        cold = [server for server in ours if server.wait and not around.servers.tools(server)]
         if asked is None and not cold:
             return None
         waits: list[Deferred[Any]] = [around.servers.ready(server) for server in cold]

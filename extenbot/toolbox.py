@@ -55,9 +55,8 @@ class Toolbox:
         self._journal = journal
         self._call_id = call_id
         self._functions = {tools.name_of(function): function for function in bot.functions}
-        provided = around.calls_mcp(bot)
-        self._provided = tuple(server for server in bot.servers if provided and server.by == "provider")
-        self._own = {server.label: server for server in bot.servers if server not in self._provided}
+        own, self._provided = servers_of(bot, around)
+        self._own = {server.label: server for server in own}
         self._of_servers: dict[str, tuple[McpServer, Json]] = {}  # by the name that the model knows
         self._consent = Consent()
         self._tasks = Tasks()
@@ -235,6 +234,13 @@ class Toolbox:
             self._journal.happened("tool.late", name=tool.name, call=tool.call_id, output=output[:SHOWN])
         else:
             answer(output, speak=speak or not well)
+
+
+def servers_of(bot: Bot, around: Surroundings) -> tuple[tuple[McpServer, ...], tuple[McpServer, ...]]:
+    """The MCP servers that we call for the bot, and those that its voice service calls by itself."""
+    able = around.calls_mcp(bot)
+    theirs = tuple(server for server in bot.servers if able and server.by == "provider")
+    return tuple(server for server in bot.servers if server not in theirs), theirs
 
 
 def _wrong(mistakes: str) -> str:

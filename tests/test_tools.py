@@ -286,8 +286,10 @@ class Servers(Case):
         shop = replace(SHOP, by="provider", approval=True, key="k", allowed=("order",))
         world, caller = self.begin(script, bot(servers=(shop,), manner=PLAIN))
         world.provides = True
+        world.servers.listed.clear()
         caller.dial()
         world.run(2)
+        self.assertEqual((world.servers.waiting, world.servers.watched), ({}, {}))
         [tool] = [each for each in self.provided(world) if each["type"] == "mcp"]
         self.assertEqual(
             (tool["server_label"], tool["require_approval"], tool["authorization"]), ("shop", "always", "k")
