@@ -208,7 +208,6 @@ class Extenbot(Service):
         self.store.directory.on_changed = self._bots_changed
         Deferred.fromCoroutine(self.store.start())
         self._delivery = Delivery(self.store, self.outside, reactor)
-        self._delivery.start()
         problems: list[Failure] = []
         self.sandbox.start().addCallbacks(self._sandbox_listens, problems.append)
         if problems:  # a TCP port is ours or not at once
@@ -240,6 +239,7 @@ class Extenbot(Service):
         )
         for bot in self.store.directory.all():
             self.registrants.set(bot.id, bot)
+        self._delivery.start()  # not before: a thread at work would keep a process alive that cannot start
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT)
