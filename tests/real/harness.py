@@ -25,6 +25,7 @@ from tests.real.caller import Caller
 BIN = Path(sys.executable).parent
 TWISTD = (str(BIN / "twistd"), "-n", "--pidfile=", "--logfile=-")
 T = TypeVar("T")
+_HEADER, _PIECE = 44, 320  # bytes of a WAV before its sound, and of 20 ms
 
 
 _PORTS = range(20_100, 32_000)  # below those that systems give to who asks for any (32768 on), above our RTP
@@ -217,8 +218,10 @@ class Baresip:
     """baresip without sound hardware: plays a WAV into its calls and records what it hears."""
 
     def __init__(
-        self, test: SynchronousTestCase, account: str, source: Path, host: str = "127.0.0.7", codecs: str = "PCMU,PCMA"
+        self, test: SynchronousTestCase, account: str, source: Path, host: str = "127.0.0.1", codecs: str = "PCMU,PCMA"
     ) -> None:
+        """Its RTP comes from 127.0.0.1 whatever `host`, its signalling's, is; its SDP names the machine's own address:
+        with another `host` what it sends does not prove that it is there, and it is sent 15 s of audio, no more."""
         self.folder = new_folder(test)
         (self.folder / "rec").mkdir()
         six = ":" in host
@@ -254,6 +257,7 @@ ringback_aufile none
         self._socket: socket.socket = until("baresip's control port", lambda: self._connect(host, control))
         test.addCleanup(self._socket.close)
         self._buffer = b""
+        self._heard = 0  # bytes of its recording
         self.events: list[dict[str, Any]] = []
 
     def _connect(self, host: str, port: int) -> socket.socket | None:
@@ -296,6 +300,27 @@ ringback_aufile none
             if not data:
                 raise AssertionError(f"baresip is gone:\n{self.process.output[-3000:]}")
             self._buffer += data
+
+    def play(self, source: Path) -> None:
+        """Play this WAV into the call from now on, in place of what it played."""
+        self.do("ausrc", f"aufile,{source}")
+
+    def listen(self, timeout: float = 40.0) -> None:
+        """Wait until it has heard something since the last time, and then a second of silence: its turn to speak."""
+        until("a word and then silence", self._has_heard, timeout)
+
+    def _has_heard(self) -> bool | None:
+        """Whether a second of what it heard is silent after something that was not, behind what is known already."""
+        sound = self.recording().read_bytes()
+        pieces = [sound[at : at + _PIECE] for at in range(_HEADER + self._heard, len(sound) - _PIECE, _PIECE)]
+        spoke = False
+        for number, piece in enumerate(pieces):
+            if max(memoryview(piece).cast("h")) > 500:
+                spoke, last = True, number
+            elif spoke and number - last >= 50:
+                self._heard += (number + 1) * _PIECE
+                return True
+        return None
 
     def recording(self, side: str = "dec") -> Path:
         """What it heard (dec) or said (enc), after the call."""

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.need import need
 from tests.real.harness import Baresip, Process, Service, free_port, until
-from tests.real.speech import spoken, transcribed
+from tests.real.speech import share, spoken, transcribed
 
 HOST = "127.0.0.52"
 TABLE = json.dumps(
@@ -89,15 +89,18 @@ class Answers(SynchronousTestCase):
         need("sox", "apt-get install sox", shutil.which("sox") is not None)
         need("faster-whisper", "pip install extenbot[speech]", find_spec("faster_whisper") is not None)
 
-    def call(self, service: Service, user: str, password: str, *parts: float | str) -> tuple[str, dict[str, Any]]:
-        """Call the bot, play `parts`; what the phone heard and the call's record."""
+    def call(self, service: Service, user: str, password: str, *sentences: str) -> tuple[str, dict[str, Any]]:
+        """Call the bot and say a sentence, "" is none, whenever it has spoken; what was heard and the call's record."""
         account = f"<sip:{user}@127.0.0.1:{service.sip};transport=udp>;auth_user={user};auth_pass={password};regint=60"
-        sound = spoken(Path(self.mktemp()).with_suffix(".wav"), *parts, 30.0)
-        phone = Baresip(self, account, sound, codecs="PCMU")
+        phone = Baresip(self, account, spoken(self, 60.0), codecs="PCMU")
         phone.process.wait_for("registered successfully")
         phone.do("sndcode")
         phone.do("dial", f"sip:openai@127.0.0.1:{service.sip}")
         phone.wait_for("CALL_ESTABLISHED")
+        for sentence in sentences:
+            phone.listen()
+            if sentence:
+                phone.play(spoken(self, sentence, 60.0))
         phone.wait_for("CALL_CLOSED", 90)
         phone.process.stop()
         [record] = until("the record", lambda: service.calls() or None)
@@ -106,7 +109,7 @@ class Answers(SynchronousTestCase):
     def test_webhook(self) -> None:
         """A slow webhook: the caller hears that it takes a moment, then the answer; the owner is asked before the call
         and told after it."""
-        owner = Owner(self, 3.0)
+        owner = Owner(self, 6.0)
         service = Service(self, EXTENBOT_TOOLS_ALLOW=f"{HOST}")
         service.command(
             "function", "add", "--url", f"{owner.url}/tables", "--description", TABLE, "--result", "data.say",
@@ -116,11 +119,11 @@ class Answers(SynchronousTestCase):
             "--model", "sandbox", "--welcome", "Good evening {{customer}}.", "--function", "free_tables",
             "--before-url", f"{owner.url}/before", "--after-url", f"{owner.url}/after", "--hook-token", "hook-token",
         )  # fmt: skip
-        heard, record = self.call(
-            service, user, password, 5.0, "Are there free tables for four guests?", 13.0, "Goodbye."
+        heard, record = self.call(service, user, password, "Are there free tables for four guests?", "", "Goodbye.")
+        said = (
+            "Good evening Missis Parker. One moment, I am looking into the book. The big table at the window is free."
         )
-        self.assertRegex(heard, r"good evening .*parker")
-        self.assertRegex(heard, r"looking into the book.*big table at the window")
+        self.assertGreater(share(said, heard), 0.7)
         [(headers, body)] = owner.of("/tables")
         self.assertEqual(body["arguments"], {"guests": 4})
         self.assertRegex(headers["X-Extenbot-Signature"], r"^t=\d+,v1=[0-9a-f]{64}$")
@@ -146,10 +149,8 @@ class Answers(SynchronousTestCase):
             "--allowed", "weather",
         )  # fmt: skip
         user, password = service.bot("--model", "sandbox", "--welcome", "Hello.", "--mcp", "office")
-        heard, record = self.call(
-            service, user, password, 2.0, "Please tell me the weather.", 5.5, "Yes, please.", 5.5, "Goodbye."
-        )
-        self.assertRegex(heard, r"shall i really do that.*degrees")
+        heard, record = self.call(service, user, password, "Please tell me the weather.", "Yes, please.", "Goodbye.")
+        self.assertGreater(share("Shall I really do that? Degrees: 27. Sky: blue.", heard), 0.7)
         what = [event["what"] for event in record["events"]]
         self.assertLess(what.index("tool.decided"), what.index("tool.exchange"))
         [exchange] = [event["fields"] for event in record["events"] if event["what"] == "tool.exchange"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import socket
 import sqlite3
-from pathlib import Path
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
@@ -79,7 +78,7 @@ class Edge(SynchronousTestCase):
         server, edge = f"127.0.0.1:{self.service.sip}", f"{HOST}:{self.port}"
         account = f"<sip:{user}@{server};transport=udp>;auth_user={user};auth_pass={password};regint=60"
         account += f';outbound="sip:{edge};transport=udp"'
-        sound = spoken(Path(self.mktemp()).with_suffix(".wav"), 60.0)
+        sound = spoken(self, 60.0)
         phone = Baresip(self, account, sound, host=PHONE, codecs="PCMU")
         phone.process.wait_for("registered successfully")
         phone.do("sndcode")

@@ -123,7 +123,7 @@ class Transports(SynchronousTestCase):
         user, password = service.credentials()
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         account = f"<sip:{user}@{where};transport={transport}>;auth_user={user};auth_pass={password};regint=60"
-        sound = spoken(Path(self.mktemp()).with_suffix(".wav"), 30.0)
+        sound = spoken(self, 30.0)
         phone = Baresip(self, account, sound, host="::1" if ":" in host else "127.0.0.7")
         phone.process.wait_for("registered successfully")
         phone.do("dial", f"sip:openai@{where};transport={transport}")
