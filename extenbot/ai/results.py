@@ -31,6 +31,8 @@ def check_path(path: str) -> None:
         parsed = None
     if parsed is None or _growth(parsed) > GROWTH:
         raise Invalid({"result": "It builds too much: fewer lists, objects and texts within each other, please."})
+    if not _finds_values(parsed):
+        raise Invalid({"result": "& belongs into sort_by, min_by, max_by and map only."})
 
 
 def told(reply: Reply, path: str) -> str:
@@ -63,6 +65,13 @@ def _beginning(found: Any) -> str:
 @lru_cache(maxsize=512)
 def _compiled(path: str) -> Any:
     return jmespath.compile(path)
+
+
+def _finds_values(node: Any, *, used: bool = False) -> bool:
+    """Whether expressions (&) stand only where they are used up: as a result one is nothing that can be said."""
+    uses = node["type"] == "function_expression" and node["value"] in ("sort_by", "min_by", "max_by", "map")
+    children = [each for each in node["children"] if isinstance(each, dict)]
+    return (used or node["type"] != "expref") and all(_finds_values(each, used=uses) for each in children)
 
 
 def _growth(node: Any) -> int:

@@ -93,6 +93,13 @@ class Checked(SynchronousTestCase):
                 check_path(path)
             self.assertIn(words, caught.exception.problems["result"])
 
+    def test_expressions(self) -> None:
+        """An expression is no result: it is refused wherever it would be left over."""
+        for path in ("&@", "[&a]", "{a: &b}", "to_array(&a)", "not_null(&a)", "a || &b", "map(&(&a), @)"):
+            with self.assertRaises(Invalid) as caught:
+                check_path(path)
+            self.assertIn("&", caught.exception.problems["result"])
+
     def test_bombs(self) -> None:
         """No path makes a flood of a few bytes."""
         for path in (
