@@ -18,7 +18,6 @@ from math import cos, pi, sqrt
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from extenbot import settings
@@ -70,6 +69,7 @@ from extenbot.sip.transaction import Transactions
 from extenbot.surroundings import Surroundings
 from extenbot.switch import Switch
 from tests.ai.world import check
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.flat import FlatSession
 

@@ -13,7 +13,6 @@ from weakref import ref
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.call import INPUTS, STATES, Call
@@ -24,6 +23,7 @@ from extenbot.journal import Caller as WhoCalls
 from extenbot.media import g711
 from extenbot.sip.message import Request, read
 from extenbot.transferring import STILL_THERE
+from tests.clock import Clock
 from tests.memory import ADD, MEDIA, Caller, Fault, World, bot, loudness, offer
 
 GREETING = """

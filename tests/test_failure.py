@@ -6,7 +6,6 @@ from dataclasses import replace
 from textwrap import dedent
 from typing import Any
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import BackendLost, Refused
@@ -14,6 +13,7 @@ from extenbot.failure import Apology, refusal, sorry
 from extenbot.interfaces import Bot, CallRecord
 from extenbot.media import g711
 from extenbot.media.playout import PlayoutQueue
+from tests.clock import Clock
 from tests.memory import BOT, Caller, World, bot
 
 BUSY = BackendLost("busy", 'The voice service is "overloaded".')

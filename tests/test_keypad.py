@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from textwrap import dedent
 from typing import Any, cast
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import CallRecord, Manner, ToolCall, Voice
@@ -15,6 +14,7 @@ from extenbot.keypad import COLLECTING, HELD, SENT, WAIT, Keypad
 from extenbot.media.dialling import check
 from extenbot.media.dtmf import KEYS
 from extenbot.media.playout import PlayoutQueue
+from tests.clock import Clock
 from tests.memory import Caller, World, bot, offer
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import BackendLost
 from extenbot.interfaces import Bot, Line, ToolCall, VoiceOrder
 from extenbot.media import g711
 from extenbot.speaking import LONGEST, PATIENCE, Speaking
+from tests.clock import Clock
 
 BOT = Bot("b", "a", "Ada", "registrar", "1000", "secret")
 TEXT = "Hello, this is Ada."

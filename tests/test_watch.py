@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Manner, Voice
 from extenbot.watch import FAREWELL, Watch
+from tests.clock import Clock
 from tests.memory import BOT, MemoryLedger, bot
 
 

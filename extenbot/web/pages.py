@@ -22,7 +22,7 @@ from extenbot.interfaces import Bot, CallRecord, Function, McpServer, Registrati
 from extenbot.settings import Settings
 from extenbot.web.seams import Account, Binding, Connection, Live, Store
 from extenbot.web.throttle import Throttle
-from extenbot.web.views import Views
+from extenbot.web.views import views
 from extenbot.web.visits import Cookies, Turned, Visit, address, new_secret, read_form, read_upload
 
 P = ParamSpec("P")
@@ -110,7 +110,7 @@ class Pages:
         self.hashing = DeferredSemaphore(2)
         self.speaking: set[str] = set()  # ids of bots that speak a sentence just now
         self.trying: set[str] = set()  # ids of accounts that try a function just now
-        self.views = Views()
+        self.views = views()
 
     # -- Who asks, and what they get
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,12 @@ def templates_folder() -> Path:
     package = Path(__file__).parent.parent
     packaged = package / "templates"
     return packaged if packaged.is_dir() else package.parent / "templates"
+
+
+@cache
+def views() -> Views:
+    """What all pages of this process are made with: templates are compiled once."""
+    return Views()
 
 
 class Views:

@@ -14,12 +14,12 @@ from typing import Any, get_args
 
 from openai.types.live import ClientEvent, ServerEvent
 from pydantic import BaseModel
-from twisted.internet.task import Clock
 
 from extenbot.ai.live import open_live
 from extenbot.ai.pricing import PriceTable
 from extenbot.interfaces import Json, LinkListener, Manner, Price, VoiceOrder, VoiceSurroundings
 from tests.ai.world import FakeListener, FakeLog, FakePlayout, extras, order
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 
 NOW = 1_700_000_000

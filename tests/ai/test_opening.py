@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.ai.dialects import Dialect, address, headers
@@ -11,6 +10,7 @@ from extenbot.ai.realtime import open_voice
 from extenbot.errors import BackendLost
 from extenbot.interfaces import LinkListener, VoiceSurroundings
 from tests.ai.world import FakeLink, World, check, order
+from tests.clock import Clock
 
 
 class Opening(SynchronousTestCase):

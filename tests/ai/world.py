@@ -12,11 +12,11 @@ from typing import Any, get_args
 
 from openai.types.realtime import RealtimeClientEvent
 from pydantic import BaseModel
-from twisted.internet.task import Clock
 
 from extenbot.ai.realtime import open_voice
 from extenbot.errors import BackendLost
 from extenbot.interfaces import Bot, Json, LinkListener, Played, ToolCall, VoiceOrder, VoiceSurroundings
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 
 _CLIENT: dict[str, type[BaseModel]] = {

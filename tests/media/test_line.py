@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Address, RtpPort, RtpReceiver
@@ -15,6 +14,7 @@ from extenbot.media import g711, rtcp, rtp
 from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
 from extenbot.media.sdp import Agreed
+from tests.clock import Clock
 
 PBX: Address = ("192.0.2.1", 4000)
 NAT: Address = ("203.0.113.5", 61000)

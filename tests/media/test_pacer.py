@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.media.pacer import CATCH_UP, Pacer
+from tests.clock import Clock
 
 
 class Pacing(SynchronousTestCase):

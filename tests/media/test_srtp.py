@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 from pylibsrtp import Policy, Session
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Address
@@ -20,6 +19,7 @@ from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
 from extenbot.media.sdp import Agreed
 from extenbot.media.srtp import SUITES, Crypto, Srtp
+from tests.clock import Clock
 
 SECRET = bytes(range(32))
 # RFC 3711 B.3: master key and salt, and what is derived from them

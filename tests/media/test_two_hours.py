@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Address
@@ -16,6 +15,7 @@ from extenbot.media.line import Line
 from extenbot.media.pacer import Pacer
 from extenbot.media.sdp import Agreed
 from extenbot.media.srtp import Crypto, Srtp
+from tests.clock import Clock
 
 PBX: Address = ("192.0.2.1", 4000)
 TURNS = 2 * 3600 * 50

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Exchange, Json, McpServer
 from extenbot.net.mcp import IDLE, OPENING, Servers, SessionListener, Stale
+from tests.clock import Clock
 
 SHOP = McpServer("m1", "shop", "https://shop.example/mcp", key="sesame", headers=(("X-Shop", "hidden"),))
 

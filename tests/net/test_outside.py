@@ -12,7 +12,6 @@ from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError as Refusal
 from twisted.internet.error import DNSLookupError
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseFailed
@@ -24,6 +23,7 @@ from extenbot.errors import ToolFailed
 from extenbot.interfaces import Exchange
 from extenbot.net.outside import IDLE, Http, Packed, signature
 from extenbot.settings import Tools
+from tests.clock import Clock
 
 URL = "https://hooks.example.com/run"
 NOW = 1_800_000_000

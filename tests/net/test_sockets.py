@@ -15,7 +15,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.ssl import PrivateCertificate
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from extenbot.errors import Refused
@@ -24,6 +24,7 @@ from extenbot.net.addresses import advertised, local_toward
 from extenbot.net.rtp import REST, RtpPool
 from extenbot.net.websocket import WebSockets
 from extenbot.settings import Advertised, Rtp
+from tests.clock import Clock
 
 
 def free_range(pairs: int) -> range:

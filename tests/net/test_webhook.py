@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from treq.testing import RequestTraversalAgent
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -20,6 +19,7 @@ from extenbot.errors import ToolFailed
 from extenbot.interfaces import Exchange, Function, ITool, Json, ToolContext
 from extenbot.net.outside import Http, Packed, signature
 from extenbot.settings import Tools
+from tests.clock import Clock
 from tests.net.test_outside import Hooks
 
 URL = "https://hooks.example.com/run"

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from openai.types.realtime import RealtimeServerEvent
-from twisted.internet.task import Clock
 
 from extenbot.sandbox.formats import FORMATS
 from extenbot.sandbox.script import read
 from extenbot.sandbox.scripted import ScriptSession
 from extenbot.sandbox.sounds import Sound, render
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 
 SERVER = {

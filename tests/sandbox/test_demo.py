@@ -9,7 +9,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessTerminated
-from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,6 +21,7 @@ from extenbot.sandbox.formats import PCMU, Format
 from extenbot.sandbox.frames import Unpacker, pack
 from extenbot.sandbox.session import Session
 from extenbot.sandbox.voice import SpeechProcess
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.sandbox.rig import PHONE, validated
 

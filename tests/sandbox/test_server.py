@@ -13,7 +13,6 @@ from typing import Any, cast
 import pytest
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.error import ConnectionLost
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from extenbot import settings
 from extenbot.sandbox.script import Script, read
 from extenbot.sandbox.server import MOST_BYTES, Sandbox, Server
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.need import need
 from tests.sandbox.rig import validated

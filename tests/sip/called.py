@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Flow
 from extenbot.sip.answering import Answering
 from extenbot.sip.message import Request, Response, write
+from tests.clock import Clock
 from tests.sip.wire import ANSWER, FLOW, OFFER, Recorder, request, stack
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.sip.authorize import Authorizer, ask
 from extenbot.sip.digest import Challenger
 from extenbot.sip.message import Request, Response, answer, write
 from extenbot.sip.transaction import Transactions
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.sip.wire import FLOW, Recorder
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Malformed
@@ -22,6 +21,7 @@ from extenbot.sip.session import Means, Session
 from extenbot.sip.transaction import ServerTransaction, Transactions
 from extenbot.sip.uri import callee
 from extenbot.sip.way import Way
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.sip.wire import ANSWER, FLOW, OFFER, PBX, US, Listener, Recorder, Switch, Wire, stack
 

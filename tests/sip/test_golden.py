@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Flow
@@ -15,6 +14,7 @@ from extenbot.sip.message import Request, Response, read, write
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.session import Means, Sessions
 from extenbot.sip.transaction import ServerTransaction, Transactions
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.sip.wire import ANSWER, FLOW, Recorder
 

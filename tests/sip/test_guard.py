@@ -6,7 +6,6 @@ from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot import settings
@@ -14,6 +13,7 @@ from extenbot.interfaces import Flow
 from extenbot.sip import guard
 from extenbot.sip.guard import Guard
 from extenbot.sip.message import Request, read
+from tests.clock import Clock
 from tests.sip.wire import request
 
 STRANGER = "203.0.113.66"

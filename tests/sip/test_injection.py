@@ -6,7 +6,6 @@ import re
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Malformed, Misuse, Refused
@@ -16,6 +15,7 @@ from extenbot.sip.headers import NameAddr, Via
 from extenbot.sip.message import PHRASES, Request, Response, answer, read, write
 from extenbot.sip.transaction import Transactions
 from extenbot.sip.uri import Uri
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.sip.wire import FLOW, Recorder, request, stack
 

@@ -6,12 +6,12 @@ from textwrap import dedent
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Flow
 from extenbot.sip.message import Request, Response, answer, read
 from extenbot.sip.transaction import ServerTransaction, Transactions
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.sip.wire import ANSWER, OFFER, PBX, US, Switch, Wire, request, stack
 

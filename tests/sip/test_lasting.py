@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.sip.authorize import Authorizer
@@ -12,6 +11,7 @@ from extenbot.sip.dialog import Dialog
 from extenbot.sip.lasting import Lasting
 from extenbot.sip.message import Request, Response, read
 from extenbot.sip.session import Means, Session
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.sip.called import Called
 from tests.sip.wire import ANSWER, FLOW, OFFER, request

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, ClassVar, get_type_hints
 
 from automat import NoTransition
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.sip import invite, noninvite
 from extenbot.sip.message import Response
 from extenbot.sip.timers import Timers
+from tests.clock import Clock
 from tests.sip.wire import FLOW
 
 Sent = list[tuple[float, bytes]]

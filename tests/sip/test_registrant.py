@@ -8,7 +8,6 @@ from random import Random
 
 from automat import NoTransition
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Refused, Unlocated
@@ -21,6 +20,7 @@ from extenbot.sip.registrants import Pace, Registrants, contact_user
 from extenbot.sip.registrar import Registrar
 from extenbot.sip.transaction import ServerTransaction, Transactions
 from extenbot.sip.way import Way
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.sip.wire import PBX, US, Recorder, Wire
 

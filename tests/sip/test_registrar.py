@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Malformed, Refused
 from extenbot.interfaces import Flow
 from extenbot.sip.message import Request, Response, read, write
 from extenbot.sip.registrar import Binding, Registrar
+from tests.clock import Clock
 from tests.sip.wire import FLOW, PBX, request
 
 EPOCH = 1_800_000_000.0

@@ -6,7 +6,6 @@ from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import Malformed, Refused
@@ -15,6 +14,7 @@ from extenbot.sip import transaction
 from extenbot.sip.client import ClientInvite
 from extenbot.sip.message import Request, Response, answer, write
 from extenbot.sip.transaction import ServerTransaction, Transactions
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 from tests.sip.wire import FLOW, OFFER, PBX, US, Recorder, request
 

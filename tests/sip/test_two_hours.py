@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Flow
 from extenbot.sip.calling import Calling
 from extenbot.sip.session import Means, Session
 from extenbot.sip.way import Way
+from tests.clock import Clock
 from tests.sip.wire import ANSWER, OFFER, PBX, US, Listener, Switch, Wire, stack
 
 HOURS = 2 * 3600

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 
-from twisted.internet.task import Clock
 from twisted.protocols import sip
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,6 +16,7 @@ from extenbot.sip.grammar import LONG_NAMES
 from extenbot.sip.headers import Via, name_addr
 from extenbot.sip.message import Request, Response, answer, read, write
 from extenbot.sip.uri import Uri
+from tests.clock import Clock
 from tests.sip.wire import FLOW, US, Recorder, request, stack
 
 OPTIONS = request("OPTIONS")

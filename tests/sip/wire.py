@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.task import Clock
-
 from extenbot.errors import Refused
 from extenbot.interfaces import Address, Flow
 from extenbot.sip.answering import Answering
@@ -13,6 +11,7 @@ from extenbot.sip.headers import CAPABILITIES
 from extenbot.sip.message import Request, Response, read
 from extenbot.sip.session import Means, Sessions
 from extenbot.sip.transaction import ServerTransaction, Transactions
+from tests.clock import Clock
 from tests.fakes import CountingTokens
 
 PBX: Address = ("192.0.2.10", 5060)

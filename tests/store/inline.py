@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.settings import Settings
 from extenbot.store.store import Store
+from tests.clock import Clock
 
 
 class InlineReactor(Clock):

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from passlib.hash import argon2
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import BackendLost, ToolFailed
 from extenbot.interfaces import Bot, Function, Json, LiveCall, McpServer, Registration
 from extenbot.settings import Settings, Web
-from extenbot.store import accounts
 from extenbot.web.seams import Connection, Live, Ran
 from extenbot.web.site import site
 from tests.store.inline import InlinePool, InlineReactor, new_folder, open_store
@@ -26,7 +24,6 @@ class Pages(SynchronousTestCase):
     web = Web()
 
     def setUp(self) -> None:
-        self.patch(accounts, "_hasher", lambda: argon2.using(rounds=1, memory_cost=8, parallelism=1))
         self.reactor, self.pool = InlineReactor(), InlinePool()
         self.reactor.advance(1_900_000_000)
         self.store = open_store(new_folder(self), self.reactor, self.pool)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.web.throttle import FIRST_WAIT, FORGOTTEN, LONGEST_WAIT, MOST_KEYS, Throttle
 from extenbot.web.visits import address
+from tests.clock import Clock
 
 
 class ThrottleTest(SynchronousTestCase):
