@@ -34,7 +34,8 @@ ifdef ARGS
 	$(BIN)/pytest $(ARGS)
 else
 	$(BIN)/pytest -m "not real" -n auto --maxprocesses 4
-	$(BIN)/pytest -m real
+	$(BIN)/pytest -m "real and not timed" -n auto --maxprocesses 4
+	$(BIN)/pytest -m timed
 endif
 
 lint: $(VENV)/test.stamp

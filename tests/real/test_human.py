@@ -50,6 +50,7 @@ def source(folder: Path, *parts: tuple[float, float]) -> Path:
 
 
 @pytest.mark.real
+@pytest.mark.timed
 class Human(SynchronousTestCase):
     def setUp(self) -> None:
         need("baresip", "apt-get install baresip-core", shutil.which("baresip") is not None)
