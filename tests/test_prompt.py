@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ class Filling(SynchronousTestCase):
             ("{% if vip %}Dear{% elif customer %}Hello{% else %}Who{% endif %} there", "Hello there"),
             ("{{customer.orders|join(', ')}} {{customer.orders[0]}} {{name|default('you')}}", "7, 8 7 you"),
             ("{{customer|tojson}}", '{"name": "Ada", "orders": [7, 8]}'),
+            ("{{caller|replace('+', '00')}} {{2.345|round(1)}} {{7.6|round|int}}", "0049301 2.3 8"),
             ("Ends with a line.\n", "Ends with a line.\n"),
         ):
             check(text, "instruction")
@@ -42,12 +44,26 @@ class Filling(SynchronousTestCase):
         for text in (
             "{% for x in y %}{% endfor %}", "{{ 'a' * 999999999 }}", "{{ 9 ** 9 ** 9 }}", "{{ caller() }}",
             "{{ ''.join() }}", "{{ range(9) }}", "{% set x = 1 %}", "{% macro m() %}{% endmacro %}",
-            "{% include 'x' %}", "{{ x|center(99999) }}", "{{ '%s'|format(x) }}", "{{ x|attr('y') }}",
+            "{% include 'x' %}", "{{ x|center(99999) }}", "{{ '%s'|format(x) }}", "{{ x|attr('y') }}", "{{ x ~ x }}",
             "{{", "{% if %}", "{{ 1 + 1 }}",
         ):  # fmt: skip
             with self.subTest(text), self.assertRaises(Invalid) as caught:
                 check(f"First.\n{text}", "welcome")
             self.assertRegex(caught.exception.problems["welcome"], r"line \d")
+
+    def test_too_much(self) -> None:
+        """Templates that would take long to read, or too deep to read at all, are refused, and that at once."""
+        for text in (
+            "{{ x }}" * 5000, "{% if x %}a{% endif %}" * 1500, "{{ [" + "x," * 10_000 + "] }}", "{{" + "(" * 5000,
+            "{{" + "(" * 90 + "x" + ")" * 90 + "}}", "{{" + "x or " * 400 + "x}}", "{{" + "not " * 400 + "x}}",
+            "{{x" + "|upper" * 400 + "}}", "{{x" + ".a" * 400 + "}}", "{% if x %}" * 120 + "{% endif %}" * 120,
+        ):  # fmt: skip
+            began = time.process_time()
+            with self.subTest(text[:20]), self.assertRaises(Invalid) as caught:
+                check(text, "welcome")
+            self.assertIn("welcome", caught.exception.problems)
+            self.assertLess(time.process_time() - began, 0.5)
+            self.assertEqual(filled(text, {}), text)
 
     def test_behind(self) -> None:
         """Attributes of Python are nothing."""
@@ -64,6 +80,26 @@ class Filling(SynchronousTestCase):
     def test_bounded(self) -> None:
         """However long a value is, an instruction stays one."""
         self.assertEqual(len(filled("{{x}}{{x}}", {"x": "y" * LONGEST})), LONGEST)
+
+    def test_bombs(self) -> None:
+        """No chain of filters makes a flood of a few words, neither when it is saved nor in a call."""
+        quotes = '"' * 100
+        for text in (
+            "{{ x" + "|replace('', 'yyyyyyyyyyyy')" * 30 + " }}",
+            "{{ x" + "|join('yyyyyyyyyyyy')" * 30 + " }}",
+            "{{ 'abcdefghijklm'" + "|join('yyyyyyyyyyyy')" * 30 + " }}",
+            "{{ q" + "|tojson" * 60 + " }}",
+            "{{ x|tojson(indent=1000000000) }}",
+            "{{ x|tojson(1000000000) }}",
+            "{{ 1|round(1000000000, 'ceil') }}",
+            "{{ 1.5|round(1000000000) }}",
+            "{{ x }}" * 200,
+        ):
+            began = time.process_time()
+            with contextlib.suppress(Invalid):
+                check(text, "instruction")
+            self.assertLessEqual(len(filled(text, {"x": "y" * 16_000, "q": quotes})), max(LONGEST, len(text)))
+            self.assertLess(time.process_time() - began, 1)
 
     @given(st.text(alphabet="{}%# abx|.'\"[]()*~-\n", max_size=60))
     def test_anything(self, text: str) -> None:
