@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from math import ceil, floor, isfinite
 from typing import Any
 
-from extenbot.ai.schemas import validator
+from extenbot.ai.schemas import bounded, validator
 from extenbot.interfaces import Json
 
 DEEPEST = 8
@@ -19,6 +19,9 @@ DEEPEST = 8
 
 MOST = 300
 """Values of one sample, all candidates counted."""
+
+STEPS = 20_000
+"""Of all checks of one sample's candidates; after that they count as good."""
 
 LONGEST = 200
 """Characters of a made-up text, and how many items a list gets at most."""
@@ -92,7 +95,8 @@ _STRICTER: Json = {
 
 def sample(parameters: Json) -> Json:
     """Arguments as a model might choose them; {} when the schema is of nothing else than an object."""
-    found = _Sampler(parameters).value(dict(parameters), "", 0)
+    with bounded(STEPS):
+        found = _Sampler(parameters).value(dict(parameters), "", 0)
     return found if isinstance(found, dict) else {}
 
 

@@ -47,3 +47,31 @@ class Schemas(SynchronousTestCase):
             sample(of(type="string", pattern=pattern, minLength=200))
             mistakes(of(patternProperties={pattern: {}}, additionalProperties=False), {"a": {"x" * 1000: 1}})
         self.assertLess(time.process_time() - began, 2)
+
+    def test_endless_schemas(self) -> None:
+        """Nor does a schema of a few lines that refers to itself twice, and twice again: it lets everything through."""
+        chain: dict[str, Any] = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(30)}
+        chain["a30"] = {"type": "string"}
+        tree = {"anyOf": [{"type": "string"}, {"properties": {"a": {"$ref": "#"}}, "required": ["a"]}] * 10}
+        began = time.process_time()
+        for schema, value in (
+            (of(**{"$ref": "#/$defs/a0"}) | {"$defs": chain}, "x"),
+            (of(**{"$ref": "#/$defs/a0"}) | {"$defs": chain, "unevaluatedProperties": False}, "x"),
+            (of(**{"$ref": "#/properties/a"}), "x"),
+            (of(**tree), {"a": {"a": {"a": {"a": 1}}}}),
+            (of(uniqueItems=True), [{"n": n} for n in range(20_000)]),
+            (of(items={"type": "integer"}), [1] * 100_000),
+        ):
+            self.assertEqual(mistakes(schema, {"a": value}), "")
+            sample(schema)
+        self.assertLess(time.process_time() - began, 3)
+
+    def test_many_mistakes(self) -> None:
+        """Of very many mistakes some are told."""
+        self.assertIn("a.0: 'x' is not of type 'integer'", mistakes(of(items={"type": "integer"}), {"a": ["x"] * 9999}))
+
+    def test_unique(self) -> None:
+        """The same item twice is told where it must not be."""
+        self.assertIn("twice", mistakes(of(uniqueItems=True), {"a": [{"b": 1}, {"b": 1}]}))
+        self.assertEqual(mistakes(of(uniqueItems=True), {"a": [{"b": 1}, {"b": 2}]}), "")
+        self.assertEqual(mistakes(of(uniqueItems=False), {"a": [1, 1]}), "")
