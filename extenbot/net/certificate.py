@@ -6,6 +6,7 @@ Who we connect to must prove the name that its owner entered, not what DNS made 
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ from zope.interface import implementer
 from extenbot.errors import CannotStart
 
 Stamp = tuple[tuple[int, int, int], ...]
+
+READ_AGAIN = 600.0
+"""Seconds after which the authorities of this machine are read again: they may have been updated."""
+
+
+def _stamp(*paths: Path) -> Stamp:
+    """What changes when the files do."""
+    return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in (path.stat() for path in paths))
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -70,8 +79,7 @@ class Certificate:
             self.log.info("The certificate {path} was renewed", path=str(self._chain))
 
     def _look(self) -> Stamp:
-        stats = (path.stat() for path in (self._chain, self._key))
-        return tuple((stat.st_mtime_ns, stat.st_ino, stat.st_size) for stat in stats)
+        return _stamp(self._chain, self._key)
 
     def _load(self) -> SSL.Context:
         self._key.read_bytes()  # its error says more than OpenSSL's
@@ -86,26 +94,40 @@ class Certificate:
 class Authorities:
     """Whom we believe when we connect: the authorities of this machine, and those in a file of our own.
 
-    Both are read for each connection; while the file is of no use the last good state stays.
+    To read them takes some milliseconds, in which no audio moves: that is done when the file has changed, and for those
+    of the machine every `READ_AGAIN` seconds at most. While the file is of no use the last good state stays.
     """
 
     log = Logger()
 
-    def __init__(self, path: Path | None = None, setting: str = "[sip] trust") -> None:
+    def __init__(
+        self, path: Path | None = None, setting: str = "[sip] trust", now: Callable[[], float] = time.monotonic
+    ) -> None:
         """`setting` is where people name the file. `CannotStart` when it is of no use."""
         self._path = path
         self._setting = setting
+        self._now = now
         try:
+            self._stamp = self._look()
             self._context = self._load()
         except (OSError, SSL.Error) as error:
             raise CannotStart(f"the authorities in {path} cannot be used: {_why(error)}") from None
+        self._read_at = now()
 
     def proof(self, name: str, failed: Callable[[str], None]) -> IOpenSSLClientConnectionCreator:
         """Makes our side of connections to who must prove to be `name`, a domain or an address.
 
         `failed` is told why it could not, as the end of a sentence about the peer, before the connection is lost.
         """
+        self._refresh()
+        return _Proof(self._context, name, failed, self._setting)
+
+    def _refresh(self) -> None:
         try:
+            stamp, now = self._look(), self._now()
+            if stamp == self._stamp and now - self._read_at < READ_AGAIN:
+                return
+            self._stamp, self._read_at = stamp, now
             self._context = self._load()
         except (OSError, SSL.Error) as error:
             self.log.warn(
@@ -113,7 +135,9 @@ class Authorities:
                 path=str(self._path),
                 why=_why(error),
             )
-        return _Proof(self._context, name, failed, self._setting)
+
+    def _look(self) -> Stamp:
+        return _stamp(self._path) if self._path else ()
 
     def _load(self) -> SSL.Context:
         if self._path:

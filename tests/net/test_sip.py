@@ -28,6 +28,7 @@ from extenbot.net import stream
 from extenbot.net.certificate import Authorities, Certificate
 from extenbot.net.sip import SipSockets
 from extenbot.settings import Advertised, Endpoint
+from tests.clock import Clock
 from tests.sip.wire import request
 
 BYE, OPTIONS = request("BYE"), request("OPTIONS", 2)
@@ -417,8 +418,9 @@ class Tls(TestCase):
         address = us.listen("tls")
         await pbx.dial("TLS", address, BYE, "other.example")
         self.trust(trustme.CA())
-        await pbx.dial("TLS", address)
-        self.assertEqual((us.heard.pending, pbx.sockets.unsent), ([], 2))
+        other = Side(self)
+        await other.dial("TLS", address)
+        self.assertEqual((us.heard.pending, pbx.sockets.unsent, other.sockets.unsent), ([], 1, 1))
 
     async def why(self, name: str, authorities: Authorities | None = None) -> str:
         """What the owner of a bot is told when a PBX with our certificate shall be `name`; empty: all is well."""
@@ -486,6 +488,27 @@ class Tls(TestCase):
         self.assertEqual(await self.why("sip.local", authorities), "")
         self.write(self.authority.issue_cert("sip.example"))  # those of the machine count as before
         self.assertEqual(await self.why("sip.example", authorities), "")
+
+    def test_read_seldom(self) -> None:
+        """Authorities are read again when their file has changed, and those of the machine after ten minutes."""
+        self.write(self.authority.issue_cert("sip.example"))
+        clock = Clock()
+        authorities = Authorities(self.files[0], now=clock.seconds)
+        reads: list[float] = []
+        self.patch(authorities, "_load", lambda: reads.append(clock.seconds()))
+
+        def used() -> None:
+            authorities.proof("sip.example", lambda _why: None)
+
+        for _ in range(12):
+            clock.advance(100)
+            used()
+        self.assertEqual(reads, [600, 1200])
+        self.files[0].write_bytes(self.files[0].read_bytes() + b"\n")
+        used()
+        self.files[0].unlink()  # gone: the last ones stay
+        used()
+        self.assertEqual(reads, [600, 1200, 1200])
 
     def test_no_authorities(self) -> None:
         """A file of authorities that is missing or no PEM is one clear line at the start."""
