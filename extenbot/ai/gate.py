@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from extenbot.ai.events import section, word
-from extenbot.ai.refusals import transient
 from extenbot.interfaces import Json
 
 GO_ON: Json = {}
@@ -109,19 +108,21 @@ class Gate:
                 self._requested, self._refused = "", False
         self.push()
 
-    def refused(self, error: Json) -> bool:
-        """Whether `error` refuses our latest request. One that was overtaken waits for another try, once."""
+    def refused(self, error: Json) -> Json | None:
+        """The options of our latest request, when `error` refuses it.
+
+        One that was overtaken waits for another try, once; whoever asks sees to the others.
+        """
         named, overtaken = word(error, "event_id"), word(error, "code") == OVERTAKEN
         # A server that names no request can only mean the one that is open.
         ours = named == self._sent if named else overtaken and bool(self._requested)
         if not ours:
-            return False
+            return None
         self._requested = self._sent = ""
-        again = overtaken or transient(error)
-        if again and not self._refused:
+        if overtaken and not self._refused:
             self.wait(self._options)
-        self._refused = again and not self._refused
-        return True
+        self._refused = overtaken and not self._refused
+        return self._options
 
     def _answers(self, response: Json) -> bool:
         tag = word(section(response, "metadata"), TAG)

@@ -24,7 +24,7 @@ from extenbot.ai.codec import Codec
 from extenbot.ai.dialects import Dialect
 from extenbot.ai.events import number, section, text, word
 from extenbot.ai.functions import Functions, Turn
-from extenbot.ai.gate import GO_ON, TAG, Gate
+from extenbot.ai.gate import GO_ON, OVERTAKEN, TAG, Gate
 from extenbot.ai.greeting import Greeting
 from extenbot.ai.hearing import Hearing
 from extenbot.ai.provided import Provided
@@ -52,6 +52,10 @@ IMMEDIATE, CONFIRM, OFF = "immediate", "confirmed", "off"
 
 SLOW_DOWN = frozenset({"rate_limit_exceeded", "inference_rate_limit_exceeded"})
 _AGAIN_IN = re.compile(r"again in (\d{1,6}(?:\.\d{1,6})?)(ms|s)")
+REFUSED = 1.0
+"""Seconds until a request for a response that was refused is sent again."""
+
+MEANWHILE: Json = {"purpose": "meanwhile"}
 PROVIDED = 0.3
 """Seconds after a tool of the service's own in which it is expected to speak of the result by itself."""
 
@@ -234,7 +238,7 @@ class Talk:
             return
         say = f'Say exactly: "{words}" and nothing else.' if words else _MOMENT
         instructions = "\n\n".join(part for part in (self._order.bot.instruction, say) if part)
-        self._gate.aside({"instructions": instructions, "tool_choice": "none", "metadata": {"purpose": "meanwhile"}})
+        self._gate.aside({"instructions": instructions, "tool_choice": "none", "metadata": MEANWHILE})
 
     def approved(self, call_id: str, *, yes: bool) -> None:
         """The caller has allowed a tool of the service's own, or has not."""
@@ -272,10 +276,18 @@ class Talk:
             self._read(self._LAST, event)
 
     def erred(self, error: Json) -> None:
-        """An error that does not end the session; it may have refused our request for a response."""
-        if self._gate.refused(error):
+        """An error that does not end the session; it may have refused our request for a response.
+
+        Nothing else comes of a request that was refused: the caller would hear silence.
+        """
+        options = self._gate.refused(error)
+        if options is None:
+            return
+        if word(error, "code") == OVERTAKEN:
             # The response that overtook ours pushes when it is done; should there be none, the timer does.
-            self._timers.set("again", 1.0, self._gate.push)
+            self._timers.set("again", REFUSED, self._gate.push)
+        elif options.get("metadata") != MEANWHILE:  # which is worth having only now
+            self._retry(Turn(options), _pause(error) or REFUSED, error)
 
     def _read(self, readers: Mapping[str, _Reader | None], event: Json) -> None:
         kind = event["type"]
@@ -573,10 +585,7 @@ class Talk:
     def _judge(self, turn: Turn, status: str, error: Json, response: Json) -> None:
         """Whether the caller has got what was due."""
         if status == "failed":
-            if word(error, "code") in SLOW_DOWN:
-                self._retry(turn, _pause(word(error, "message")), error)
-            elif refusals.transient(error):
-                self._retry(turn, 0, error)
+            self._retry(turn, _pause(error), error or {"message": "it did not say why"})
             return
         others = any(word(item, "type") != "message" for item in _objects(response, "output"))
         if turn.items or turn.calls or others:
@@ -740,9 +749,11 @@ def _objects(event: Json, key: str) -> list[Json]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def _pause(message: str) -> float:
-    """Seconds to wait, from the words of a rate limit error; 2 when they do not say."""
-    found = _AGAIN_IN.search(message)
+def _pause(error: Json) -> float:
+    """Seconds to wait before asking again: of a rate limit what its words say, 2 when they do not, of others none."""
+    if word(error, "code") not in SLOW_DOWN:
+        return 0.0
+    found = _AGAIN_IN.search(word(error, "message"))
     if found is None:
         return 2.0
     return min(max(float(found[1]) / (1000 if found[2] == "ms" else 1), 0.25), 20.0)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot.interfaces import Manner
 from tests.ai.world import World, order
 
 
@@ -353,20 +355,62 @@ class Trouble(SynchronousTestCase):
         self.assertEqual(world.sent(), [create("c3", **GREETING)])
 
     def test_refused_for_another_reason(self) -> None:
-        """A request refused by a fault of the server is sent once more; any other refusal only frees the gate."""
-        for kind, again in (("server_error", ["response.create"]), ("invalid_request_error", [])):
+        """A refused request is sent once more, after as long as a rate limit says; refused again ends it in words."""
+        for code, words, kind, after in (
+            (None, "A fault.", "server_error", 1.0),
+            ("invalid_value", "No.", "invalid_request_error", 1.0),
+            ("rate_limit_exceeded", "Please try again in 3s.", "x", 3.0),
+        ):
             world = World().open()
             world.voice.greet()
             world.sent()
-            world.error(None, event_id="c2", kind=kind)
-            world.clock.advance(1)
-            self.assertEqual(world.kinds(), again)
-            world.error(None, event_id="c3", kind=kind)
-            world.clock.advance(1)
-            world.calls("r1", "k1")
-            world.done("r1")
-            world.voice.answered("k1", "a")
-            self.assertEqual(world.kinds(), ["conversation.item.create", "response.create"])
+            world.error(code, words, event_id="c2", kind=kind)
+            world.clock.advance(after - 0.125)
+            self.assertEqual(world.sent(), [])
+            world.clock.advance(0.125)
+            self.assertEqual(world.sent(), [create("c3", **GREETING)])
+            world.error(code, words, event_id="c3", kind=kind)
+            self.assertEqual(world.listener.told[1:], [("lost", "busy")])
+            self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def test_refused_while_the_greeting_must_be_heard(self) -> None:
+        """A greeting that was refused and is made at the second try leaves nobody unheard."""
+        world = World(order(manner=replace(Manner(), greeting_interruptible=False))).open()
+        world.voice.greet()
+        world.error("invalid_value", event_id="c2")
+        world.clock.advance(1)
+        world.created("greeting")
+        world.say("greeting", "hello", 800)
+        world.done("greeting")
+        world.playout.play()
+        world.sent()
+        world.voice.heard(bytes(320))
+        self.assertEqual(world.kinds(), ["input_audio_buffer.append"])
+
+    def test_a_word_meanwhile_is_refused(self) -> None:
+        """A sentence that is worth saying only now is not asked for again, and stands in nobody's way."""
+        world = World().talk()
+        world.voice.say("One moment.")
+        world.error("rate_limit_exceeded", event_id="c3")
+        world.sent()
+        world.clock.advance(5)
+        self.assertEqual(world.sent(), [])
+        world.voice.told("[Ask.]")
+        self.assertEqual(world.kinds(), ["conversation.item.create", "response.create"])
+
+    def test_failed_for_any_reason(self) -> None:
+        """A response that failed, for whatever reason or for none, is asked for once more; then the voice is lost."""
+        for error in ({"type": "invalid_request_error", "code": "never_heard_of", "message": "Odd."}, None):
+            world = World().talk()
+            details = {"type": "failed", "error": error} if error else None
+            world.created("r1")
+            world.done("r1", "failed", status_details=details)
+            [again] = world.sent()
+            self.assertEqual(again, create("c3"))
+            world.created("r2", metadata=again["response"]["metadata"])
+            world.done("r2", "failed", status_details=details)
+            self.assertEqual(world.listener.told[1:], [("lost", "busy")])
+            self.assertEqual(world.clock.getDelayedCalls(), [])
 
     def test_overtaken_by_nothing_seen(self) -> None:
         """Should the overtaking response never show, the request is sent again a second later."""
