@@ -179,6 +179,8 @@ class Talk:
         if self._ended:
             return
         self._ended = True
+        if "pause" in self._timers:
+            self._resume()  # this session will not tell whether somebody speaks
         self._timers.clear_all()
         self._only_heard = self._shared.hearing.marked
         self._utterances.on_began = self._utterances.on_drained = None
@@ -198,6 +200,8 @@ class Talk:
             self._gate.want(before._gate.wish)
         elif before._owed or before._expected:
             self._gate.want()
+        if self._utterances.empty:  # perhaps since there was no session
+            self._heard_out()
 
     def _turns_under_way(self) -> bool:
         """Whether the bot was in the middle of a sentence."""
@@ -358,10 +362,14 @@ class Talk:
     def _drained(self) -> None:
         """All that there was has been heard."""
         self._last = self._shared.now()
+        self._heard_out()
+        self._functions.leave_if_quiet()
+
+    def _heard_out(self) -> None:
+        """The bot is silent: from now on the caller is heard."""
         if self._half_duplex:
             self._shared.hearing.deaf = False
         self._greeting_over()
-        self._functions.leave_if_quiet()
 
     def _greeting_over(self) -> None:
         if not self._gate.busy and "again" not in self._timers:

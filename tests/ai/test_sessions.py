@@ -257,6 +257,39 @@ class Mending(SynchronousTestCase):
         self.assertIn("cut off", cut)
         self.assertEqual(sent[-1]["type"], "response.create")
 
+    def test_lost_in_a_pause(self) -> None:
+        """A bang, and the session breaks before it has told that nobody spoke: the bot does not stay silent."""
+        world = up()
+        world.created("r1")
+        world.say("r1", "i1", 8000)
+        world.done("r1")
+        world.playout.play(800)
+        world.voice.loud(True)
+        self.assertTrue(world.playout.held)
+        world.drop(False, 1006, "")
+        self.assertFalse(world.playout.held)
+        world.clock.advance(0)
+        another(world)
+        self.assertFalse(world.playout.held)
+
+    def test_heard_to_its_end_meanwhile(self) -> None:
+        """What must be heard to its end, and was while there was no session, leaves nobody unheard afterwards."""
+        for manner in ({"greeting_interruptible": False}, {"barge_in": "off", "dialect": "xai"}):
+            world = World(order(manner=replace(Manner(), **manner))).open()
+            world.voice.greet()
+            world.created("r1")
+            world.say("r1", "i1", 8000)
+            world.said("r1", "i1")
+            world.done("r1")
+            world.playout.play(800)
+            world.drop(False, 1006, "")
+            world.playout.play()
+            world.clock.advance(0)
+            another(world)
+            for _ in range(2):
+                world.voice.heard(bytes(160))
+            self.assertEqual(world.kinds(), ["input_audio_buffer.append"])
+
     def test_function_meanwhile(self) -> None:
         """A result that comes while there is no session goes to the next one, which speaks of it."""
         world = up()
