@@ -68,6 +68,11 @@ class Gate:
         return bool(self.active or self._requested) or self._waiting is not None or self._aside is not None
 
     @property
+    def asked(self) -> bool:
+        """Whether a response has been asked for that has not begun."""
+        return bool(self._requested)
+
+    @property
     def wish(self) -> Json | None:
         """What waits, or has been asked for and not begun."""
         return self._waiting if self._waiting is not None else self._options if self._requested else None

@@ -391,8 +391,7 @@ class Talk:
             self._words.began(self._name(item), "caller", self._log.elapsed())
         self._speaking, self._expected = True, False
         shared.hearing.mark()
-        self._gate.hold()
-        self._timers.set("hold", LONGEST_TURN, self._gate.release)
+        self._hold()
         if self._barge_in == IMMEDIATE:
             self._mean_it(cancel=False)
         elif self._barge_in == CONFIRM and (self._gate.active or not self._utterances.empty):
@@ -562,11 +561,25 @@ class Talk:
     def _created(self, event: Json) -> None:
         response = section(event, "response")
         turn = self._turn(text(response, "id"))
+        asked, held = self._gate.asked, self._speaking and "hold" in self._timers
         turn.options = self._gate.created(response)
         self._expected = False
         self._timers.clear("hold")
         self._log.happened("response.created", response=response["id"])
         self._watch()
+        ours = asked and not self._gate.asked
+        if ours and held and self._confirmed and self._barge_in != OFF and turn.options == GO_ON:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """We had asked for a response when the caller began to speak again: it would be said into their words."""
+        self._interrupt(cancel=True)
+        self._gate.wait(GO_ON)
+        self._hold()
+
+    def _hold(self) -> None:
+        self._gate.hold()
+        self._timers.set("hold", LONGEST_TURN, self._gate.release)
 
     def _done(self, event: Json) -> None:
         response = section(event, "response")

@@ -142,6 +142,61 @@ class Off(SynchronousTestCase):
         self.assertFalse(world.playout.held)
 
 
+class SpokenInto(SynchronousTestCase):
+    def asked(self, **manner: Any) -> tuple[World, dict[str, Any]]:
+        """The caller speaks on when a response has been asked for that has not begun."""
+        world = up(**manner)
+        if manner["barge_in"] == "confirmed":
+            starts(world)
+            stops(world)
+        else:
+            world.created("f1")
+            world.calls("f1", "k1")
+            world.voice.answered("k1", "7")
+            world.done("f1")
+        create = world.sent()[-1]
+        self.assertEqual(create["type"], "response.create")
+        starts(world, "u2")
+        return world, create["response"]["metadata"]
+
+    def test_not_said_into_the_callers_words(self) -> None:
+        """Who goes on speaking before the answer has begun does not hear it meanwhile, but one to all of it."""
+        world, metadata = self.asked(barge_in="confirmed")
+        world.created("r1", metadata=metadata)
+        [cancel] = world.sent()
+        self.assertEqual((cancel["type"], cancel["response_id"]), ("response.cancel", "r1"))
+        world.say("r1", "i1", 800)
+        world.done("r1", "cancelled")
+        self.assertTrue(world.playout.empty)
+        stops(world, "u2")
+        self.assertIn("response.create", world.kinds())
+
+    def test_the_server_answers(self) -> None:
+        """Where the server answers turns by itself, that answer is enough; after mere noise ours is asked for again."""
+        for answers in (True, False):
+            world, metadata = self.asked(barge_in="immediate")
+            world.created("r1", metadata=metadata)
+            world.done("r1", "cancelled")
+            self.assertEqual(world.kinds(), ["response.cancel"])
+            stops(world, "u2")
+            if answers:
+                world.created("r2", metadata=None)
+                world.say("r2", "i2", 80)
+                world.done("r2")
+            world.clock.advance(0.5)
+            self.assertEqual(world.kinds(), [] if answers else ["response.create"])
+
+    def test_a_caller_who_does_not_stop(self) -> None:
+        """Whoever has been speaking for five seconds is answered all the same; so is who cannot interrupt."""
+        world, metadata = self.asked(barge_in="immediate")
+        world.clock.advance(5)
+        world.created("r1", metadata=metadata)
+        self.assertEqual(world.sent(), [])
+        world, metadata = self.asked(barge_in="off")
+        world.created("r1", metadata=metadata)
+        self.assertEqual(world.sent(), [])
+
+
 class Loud(SynchronousTestCase):
     def test_pauses_and_goes_on(self) -> None:
         """A bang makes the bot pause at once; when the service knows of no speech it goes on where it was."""
