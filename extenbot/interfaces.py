@@ -420,7 +420,7 @@ class Voice(Protocol):
         """
 
     def finish(self) -> None:
-        """The call is over: wait at most 2 s for outstanding transcripts, close, then `VoiceListener.finished`."""
+        """The call is over: wait 2 s at most for the last words and costs, close, then `VoiceListener.finished`."""
 
     @property
     def transcript(self) -> tuple[Line, ...]:

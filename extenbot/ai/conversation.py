@@ -8,8 +8,9 @@ The machine, as the call sees it:
     opening, ready: the session is lost, or talking, mending: no other can be had --> closed, and the call hears `lost`
     finishing: whatever happens --> closed, and the call hears `finished`
 
-*ready* differs from *talking* only in that nobody hears us yet. *finishing* waits for what the caller said last:
-transcripts come late, or never, so it lasts 2 s at most. *closed* is final and silent: no timer, no message.
+*ready* differs from *talking* only in that nobody hears us yet. *finishing* waits for what the caller said last, and
+for what a response that was under way has cost: both come late, or never, so it lasts 2 s at most. *closed* is final
+and silent: no timer, no message.
 
 Sessions end: services close them after an hour, and connections break. Some minutes before its end a session gets a
 *follower*, which is told what has been said so far; the audio goes there between two turns, and the caller hears
@@ -41,7 +42,7 @@ from extenbot.errors import BackendLost
 from extenbot.interfaces import Json, Line, VoiceOrder, VoiceSurroundings
 
 PATIENCE = 2.0
-"""Seconds that `finish` waits for what the caller said last, and a session that is over for the same."""
+"""Seconds that `finish` waits for the caller's last words and the last costs, and a session that is over likewise."""
 
 EARLY = 300.0
 """Seconds before the end of a session that its follower is opened; a fifth of its life where that is less."""
@@ -245,8 +246,9 @@ class Course:
         self._plan(session)
 
     def _outlast(self, session: Session, talk: Talk) -> None:
-        """It may still bring words of the caller."""
-        if talk.awaiting:
+        """It may still bring words of the caller, and what its last response costs."""
+        talk.hush()
+        if talk.outstanding:
             self._past.append((session, talk))
             self.timers.set(f"past {session.number}", PATIENCE, self._forget, session)
         else:
@@ -257,7 +259,7 @@ class Course:
         for each, talk in self._past:
             if each is session:
                 talk.happened_last(event)
-                if not talk.awaiting:
+                if not talk.outstanding:
                     self._forget(session)
                 return
 
@@ -326,6 +328,8 @@ class Course:
     def stop(self) -> None:
         """The call is over: drop what the caller has not heard."""
         self._quieten()
+        if self.session is not None and self.talk is not None:
+            self.talk.hush()
         self.shared.utterances.cut()
         if self.follower is not None:
             self.follower.close()
@@ -346,7 +350,7 @@ class Course:
 
     @property
     def awaiting(self) -> bool:
-        return self.session is not None and self.talk is not None and bool(self.talk.awaiting)
+        return self.session is not None and self.talk is not None and self.talk.outstanding
 
     def _quieten(self) -> None:
         self.timers.clear_all()
@@ -577,7 +581,7 @@ class Conversation:
         self._stages.loud(on)
 
     def finish(self) -> None:
-        """Stop the audio, wait at most 2 s for outstanding caller transcripts, close."""
+        """Stop the audio, wait at most 2 s for outstanding transcripts and costs, close."""
         self._stages.finish()
 
     @property

@@ -133,6 +133,7 @@ class Talk:
         self.session = session
         self.awaiting: set[str] = set()
         """Items of the caller whose words are still to come."""
+        self._unpaid: set[str] = set()  # responses that have begun and not said what they cost
         self._shared = shared
         self._order = shared.order
         self._log = shared.log
@@ -184,6 +185,18 @@ class Talk:
         self._timers.clear_all()
         self._only_heard = self._shared.hearing.marked
         self._utterances.on_began = self._utterances.on_drained = None
+
+    def hush(self) -> None:
+        """Nobody will hear what is being made: it shall cost no more."""
+        active = self._gate.active
+        if active and active not in self._dead and self._shared.dialect.cancels:
+            self._dead.add(active)
+            self._send("response.cancel", {"response_id": active})
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether words of the caller are still to come, or what a response costs."""
+        return bool(self.awaiting or self._unpaid)
 
     def take_over(self, before: Talk, history: str) -> None:
         """Go on where another session has ended: tell this one of it, and see to what was under way."""
@@ -560,7 +573,9 @@ class Talk:
 
     def _created(self, event: Json) -> None:
         response = section(event, "response")
-        turn = self._turn(text(response, "id"))
+        name = text(response, "id")
+        turn = self._turn(name)
+        self._unpaid.add(name)
         asked, held = self._gate.asked, self._speaking and "hold" in self._timers
         turn.options = self._gate.created(response)
         self._expected = False
@@ -623,6 +638,7 @@ class Talk:
         self._count(response, refusals.error_of(response))
 
     def _count(self, response: Json, error: Json) -> None:
+        self._unpaid.discard(word(response, "id"))
         counts = of_response(section(response, "usage"))
         self._shared.usage.add_response(counts)
         self._log.happened(

@@ -183,6 +183,23 @@ class Rollover(SynchronousTestCase):
         world.done("r1", "cancelled", usage={"input_tokens": 7})
         self.assertEqual(world.voice.usage["input_tokens"], 12)
 
+    def test_cost_of_what_was_under_way(self) -> None:
+        """A response that the move cuts short is taken back in its session, and what it has cost is counted."""
+        world = up()
+        world.clock.advance(HOUR - 300)
+        spoken = b'{"type":"input_audio_buffer.speech_started","item_id":"u1"}'
+        world.sessions[0].received(spoken)
+        another(world)
+        world.clock.advance(284)
+        world.sessions[0].received(b'{"type":"response.created","response":{"id":"r1"}}')
+        world.clock.advance(1)
+        self.assertEqual(world.links[0].sent[-1]["type"], "response.cancel")
+        self.assertEqual(world.links[0].closed, 0)
+        done = b'{"type":"response.done","response":{"id":"r1","status":"cancelled","usage":{"input_tokens":9}}}'
+        world.sessions[0].received(done)
+        self.assertEqual(world.links[0].closed, 1)
+        self.assertEqual(world.voice.usage["input_tokens"], 9)
+
     def test_long_history(self) -> None:
         """Of a very long conversation the new session is told the later part."""
         world = up()

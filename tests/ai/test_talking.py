@@ -208,6 +208,7 @@ class BargeIn(SynchronousTestCase):
         world.say("r2", "i2", 800)
         self.assertEqual(world.playout.received["i2"], 800)
         self.assertEqual(world.sent(), [])
+        world.done("r2")
         world.voice.finish()
         self.assertEqual(world.log.of("session.finished")[0]["late"], 3)
 
@@ -486,12 +487,39 @@ class Ending(SynchronousTestCase):
         world.say("r1", "i1", 800)
         world.done("r1", usage={"input_tokens": 9})
         self.assertEqual(world.listener.names, ["opened"])
-        self.assertEqual(world.kinds(), [])
+        self.assertEqual(world.kinds(), ["response.cancel"])
         world.transcribed("u1", "Bye then.")
         self.assertEqual(world.listener.names, ["opened", "finished"])
         self.assertEqual([line.text for line in world.voice.transcript], ["Hello!", "Bye then."])
         self.assertEqual(world.voice.usage["input_tokens"], 9)
         self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def test_waits_for_what_a_response_has_cost(self) -> None:
+        """Who hangs up in the middle of an answer has it taken back, and pays for what there was of it."""
+        world = World().talk()
+        world.created("r1")
+        world.say("r1", "i1", 800)
+        world.voice.finish()
+        [cancel] = world.sent()
+        self.assertEqual((cancel["type"], cancel["response_id"]), ("response.cancel", "r1"))
+        self.assertEqual(world.listener.names, ["opened"])
+        world.done("r1", "cancelled", usage={"input_tokens": 900, "output_tokens": 4})
+        self.assertEqual(world.listener.names, ["opened", "finished"])
+        self.assertEqual(world.voice.usage["input_tokens"], 900)
+        self.assertEqual(world.clock.getDelayedCalls(), [])
+
+    def test_waits_for_the_cost_of_an_interrupted_response(self) -> None:
+        """One that the caller has interrupted is not taken back twice; a service that never says its cost is left."""
+        world = World().talk()
+        world.created("r1")
+        world.server("input_audio_buffer.speech_started", item_id="u1", audio_start_ms=0)
+        world.sent()
+        world.voice.finish()
+        self.assertEqual(world.sent(), [])
+        world.clock.advance(1.875)
+        self.assertEqual(world.listener.names, ["opened"])
+        world.clock.advance(0.125)
+        self.assertEqual(world.listener.names, ["opened", "finished"])
 
     def test_but_not_for_ever(self) -> None:
         """After 2 s, or when the connection breaks, it ends without them."""
