@@ -567,7 +567,7 @@ class Call:
             cost=self._voice.cost if begun else 0.0,
             trouble=self.trouble,
             recorded=self._recording is not None,
-            events=tuple(self.journal.events),
+            events=self.journal.events,
             outgoing=self.outgoing,
         )
 

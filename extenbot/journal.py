@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
@@ -11,7 +12,7 @@ from extenbot.interfaces import Event, Exchange
 from extenbot.sip.headers import name_addr
 from extenbot.sip.message import Request
 
-#: a timeline longer than this is cut: a record must stay a record
+#: of a timeline longer than this the middle is left out: a record must stay a record
 MOST_EVENTS = 2000
 
 SHOWN = 4000
@@ -24,12 +25,24 @@ class Journal:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._began = clock.seconds()
-        self.events: list[Event] = []
+        self._first: list[Event] = []
+        self._last: deque[Event] = deque(maxlen=MOST_EVENTS // 2)
+        self._left_out = 0
 
     def happened(self, what: str, /, **fields: object) -> None:
         """Add to the timeline, to a bound."""
-        if len(self.events) < MOST_EVENTS:
-            self.events.append(Event(self.elapsed(), what, fields))
+        event = Event(self.elapsed(), what, fields)
+        if len(self._first) < MOST_EVENTS - MOST_EVENTS // 2 - 1:
+            self._first.append(event)
+        else:
+            self._left_out += len(self._last) == self._last.maxlen
+            self._last.append(event)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The timeline so far: how a call began and how it ends, and how much between them is not there."""
+        middle = (Event(self._last[0].at, "timeline.cut", {"events": self._left_out}),) if self._left_out else ()
+        return (*self._first, *middle, *self._last)
 
     def elapsed(self) -> float:
         """Seconds since the call began, to the millisecond."""

@@ -200,11 +200,24 @@ class Conversation(Case):
         self.assertEqual(caller_of(request), WhoCalls("", ""))
 
     def test_long_timeline(self) -> None:
-        """A timeline has a bound: what a wild model makes of a long call must not fill the memory."""
+        """What a wild model makes of a long call must not fill the memory: how it began and how it ended stays."""
         journal = Journal(Clock())
-        for _ in range(2 * MOST_EVENTS):
-            journal.happened("speech.started")
-        self.assertEqual(len(journal.events), MOST_EVENTS)
+        journal.happened("invited")
+        for number in range(2 * MOST_EVENTS):
+            journal.happened("speech.started", number=number)
+        journal.happened("ended", reason="caller hung up")
+        events = journal.events
+        self.assertEqual(len(events), MOST_EVENTS)
+        self.assertEqual((events[0].what, events[-1].what), ("invited", "ended"))
+        [cut] = [event for event in events if event.what == "timeline.cut"]
+        self.assertEqual(cut.fields["events"], 2 * MOST_EVENTS + 2 - (len(events) - 1))
+
+    def test_timeline_within_its_bound(self) -> None:
+        """Nothing is said to be left out as long as nothing is."""
+        journal = Journal(Clock())
+        for number in range(MOST_EVENTS - 1):
+            journal.happened("speech.started", number=number)
+        self.assertEqual([event.fields["number"] for event in journal.events], list(range(MOST_EVENTS - 1)))
 
 
 class BargeIn(Case):

@@ -30,6 +30,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "replaced": ("sip", "The caller is somebody else now: {caller}"),
     "transferring": ("sip", "Transfer to {destination}"),
     "transfer": ("sip", "Transfer: {code} {words}"),
+    "timeline.cut": ("sip", "{events} events between this one and the one before are left out: the call was too long"),
     "leaving": ("sip", "Leaving the conversation by {tool}"),
     "leaving.politely": ("sip", "The bot is told to say goodbye: {reason}"),
     "ended": ("sip", "Ended: {reason}"),
