@@ -10,9 +10,10 @@ References make it easy to write a schema of a few lines that takes years to che
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache, wraps
 from typing import Any
 
@@ -35,21 +36,22 @@ class TooMuch(Exception):
     """The steps are used up before the value is checked."""
 
 
-class _Steps(threading.local):
-    left = 0
+@dataclass(slots=True)
+class _Steps:
+    left: int
 
 
-_steps = _Steps()
+_steps: ContextVar[_Steps] = ContextVar("steps", default=_Steps(0))  # noqa: B039  nobody takes a step of that one
 
 
 @contextmanager
 def bounded(steps: int) -> Iterator[None]:
     """All checks within may take so many steps together: one for each keyword and value, some 10 µs. `TooMuch`."""
-    _steps.left = steps
+    before = _steps.set(_Steps(steps))
     try:
         yield
     finally:
-        _steps.left = 0
+        _steps.reset(before)
 
 
 def validator(schema: Json) -> Any:
@@ -101,9 +103,10 @@ def _unique(_validator: Any, wanted: Any, value: Any, _schema: Any) -> Iterator[
 def _counted(check: Any) -> _Check:
     @wraps(check)
     def checked(*given: Any) -> Iterator[ValidationError] | None:
-        _steps.left -= 1
-        if _steps.left < 0:
+        steps = _steps.get()
+        if steps.left <= 0:
             raise TooMuch
+        steps.left -= 1
         found: Iterator[ValidationError] | None = check(*given)
         return found
 
