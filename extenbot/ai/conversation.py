@@ -195,6 +195,8 @@ class Course:
         self.shared.utterances.begin()
         self.talk.begin()
         self._plan(self.session)
+        if model := self.shared.usage.unpriced:
+            self.surroundings.log.happened("price.unknown", model=model)
         self.surroundings.listener.opened()
 
     def _new_talk(self, session: Session) -> Talk:

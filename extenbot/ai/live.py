@@ -311,6 +311,9 @@ class LiveConversation:
         self._greeting.want = self._want_greeting
         self._greeting.tell = lambda words: self._append("instructions", words)
         self._functions.go_to(session)
+        model = self._order.bot.model or MODEL
+        if self._surroundings.prices.minute(model) is None:
+            self._log.happened("price.unknown", model=model)
         self._listener.opened()
 
     def interrupted(self) -> bool:

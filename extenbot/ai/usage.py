@@ -38,6 +38,11 @@ class Usage:
         self._sums: Counter[str] = Counter(responses=0, **of_response({}), transcription_tokens=0)
         self._milliseconds = 0
 
+    @property
+    def unpriced(self) -> str:
+        """The model, where nothing is known of what it takes: then no cap can hold."""
+        return "" if self._prices.response(self._model, {}) is not None else self._model
+
     def add_response(self, counts: dict[str, int]) -> None:
         """One response has ended; `counts` as `of_response` gives them."""
         self._sums.update(counts)

@@ -65,6 +65,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "response.done incomplete": ("error", "The answer was cut short: {reason}"),
     "response.done failed": ("error", "The model failed to answer: {reason}"),
     "delegated": ("model", "The voice asks {target} to think"),
+    "price.unknown": ("model", "No price is known for {model}: what it costs is not counted, and no cap holds"),
     "cap.near": ("model", "Most of the cap is spent: the bot is told to wrap up"),
     "length.warned": ("model", "The call has gone on for long: the bot is told to wrap up"),
     # Functions

@@ -589,6 +589,12 @@ class Ending(SynchronousTestCase):
         self.assertEqual(world.listener.names[-1], "finished")
         self.assertEqual((world.links[0].closed, list(world.clock.getDelayedCalls())), (1, []))
 
+    def test_price_that_nobody_knows(self) -> None:
+        """An owner reads that no cap can hold for a model without a price; of others there is nothing to say."""
+        self.assertEqual(LiveWorld().up().log.of("price.unknown"), [])
+        world = LiveWorld(live_order(model="gpt-live-9")).up()
+        self.assertEqual(world.log.of("price.unknown"), [{"model": "gpt-live-9"}])
+
     def test_cost(self) -> None:
         """The price goes on with the minutes, and follows the service's own count."""
         world = LiveWorld().up()

@@ -260,6 +260,12 @@ class Failing(SynchronousTestCase):
         self.assertEqual(world.listener.told, [("lost", "lost")])
         self.assertEqual(clock.getDelayedCalls(), [])
 
+    def test_price_that_nobody_knows(self) -> None:
+        """An owner reads that no cap can hold for a model without a price; of others there is nothing to say."""
+        for model, told in (("gpt-realtime-2.1", []), ("my-own", [{"model": "my-own"}]), ("", [])):
+            world = World(order(model=model), prices=PriceTable()).open()
+            self.assertEqual(world.log.of("price.unknown"), told)
+
     def test_bad_address(self) -> None:
         """A bot with an address that is none is refused with a sentence, without dialling."""
         for url in ("", "http://x/", "wss://", "ws://[::1", "ws://x:0/", "ws://x:99999/"):

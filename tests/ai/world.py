@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from extenbot.ai.realtime import open_voice
 from extenbot.errors import BackendLost
-from extenbot.interfaces import Bot, Json, LinkListener, Played, ToolCall, VoiceOrder, VoiceSurroundings
+from extenbot.interfaces import Bot, Json, LinkListener, Played, Prices, ToolCall, VoiceOrder, VoiceSurroundings
 from tests.clock import Clock
 from tests.fakes import CountingTokens
 
@@ -209,7 +209,12 @@ def order(format: str = "audio/pcmu", **changes: Any) -> VoiceOrder:  # noqa: A0
 class World:
     """A conversation and its surroundings. It has dialled when this is made."""
 
-    def __init__(self, wanted: VoiceOrder | None = None, url: str = "wss://voice.example/v1/realtime") -> None:
+    def __init__(
+        self,
+        wanted: VoiceOrder | None = None,
+        url: str = "wss://voice.example/v1/realtime",
+        prices: Prices | None = None,
+    ) -> None:
         self.order = wanted or order()
         self.clock = Clock()
         self.links: list[FakeLink] = []
@@ -228,7 +233,7 @@ class World:
             url=url,
             sandbox_url="ws://127.0.0.1:1/v1/realtime",
             open_timeout=10.0,
-            prices=Priceless(),
+            prices=prices or Priceless(),
             now=lambda: 1_700_000_000.0 + self.clock.seconds(),
         )
         self._taken = 0
