@@ -5,7 +5,7 @@ An end is polite where it can be: the model is told to say goodbye, and the call
 after `FAREWELL` in any case.
 
     no RTP          ends the call: there is nobody to say anything to
-    silence         a caller who says nothing is asked twice, then politely left
+    silence         a caller who says nothing is asked twice, then politely left; who speaks into the goodbye is not
     length          a word of warning one minute before the longest duration, then a polite end
     money           at 80 % of a cap the model is told to wrap up, at 100 % a polite end
 """
@@ -34,6 +34,9 @@ WARNING = 60.0
 WRAP_UP = 0.8
 """The share of a cap at which the model is told."""
 
+SILENT = "the caller said nothing"
+"""The reason of an end that the caller can still prevent."""
+
 ASKED = 2
 """How often a silent caller is asked."""
 
@@ -43,6 +46,7 @@ _ASK = (
 )
 _LEAVE = "[{why} Say goodbye in one short sentence now; the call ends after it.]"
 _SILENT = "The caller does not answer."
+_STAY = "[The caller is there after all: the call does not end. Go on.]"
 _LONG = "The call has reached its longest duration."
 _SOON = "[The call must end in one minute. Bring the conversation to its end.]"
 _SPENT = "This conversation has to end now."
@@ -106,6 +110,7 @@ class Watch:
     def _look(self) -> None:
         self._next = None
         self.count()
+        self._stay()
         reason = self._nobody() or self._farewell()
         if reason:
             self._end(reason)
@@ -124,6 +129,13 @@ class Watch:
         elif last is not None and last > self._quiet_since:
             self._quiet_since = last
         return "no RTP from the caller" if now - self._quiet_since > self._rtp_timeout else ""
+
+    def _stay(self) -> None:
+        """Nobody who answers at last is left."""
+        if self._leaving is not None and self._leaving[0] == SILENT and self._voice.turns != self._turns:
+            self._leaving = None
+            self._log.happened("staying")
+            self._voice.told(_STAY, speak=False)
 
     def _farewell(self) -> str:
         if self._leaving is None:
@@ -178,4 +190,4 @@ class Watch:
             self._voice.told(_ASK[self._asked].format(seconds=patience))
             self._asked += 1
         else:
-            self._leave(_SILENT, "the caller said nothing")
+            self._leave(_SILENT, SILENT)

@@ -108,6 +108,22 @@ class Silence(Case):
         self.assertIn("goodbye", self.voice.said[4][1])
         self.stop()
 
+    def test_spoke_into_the_goodbye(self) -> None:
+        """Who answers at last, while the goodbye is said, is not left; who then falls silent is asked anew."""
+        self.begin(silence=10)
+        self.run_for(35)
+        self.assertIn("goodbye", self.voice.said[2][1])
+        self.voice.turns, self.voice.idle_since = 1, None
+        self.run_for(25)
+        self.assertEqual(self.ends, [])
+        _, words, speak = self.voice.said[3]
+        self.assertIn("does not end", words)
+        self.assertFalse(speak)
+        self.voice.idle_since = self.clock.seconds()
+        self.run_for(60)
+        self.assertEqual([words for _, words, _ in self.voice.said[4:]], [words for _, words, _ in self.voice.said[:3]])
+        self.assertEqual([reason for _, reason in self.ends], ["the caller said nothing"])
+
     def test_not_while_somebody_speaks(self) -> None:
         """Nobody is asked while the bot or the caller speaks, or an answer is due."""
         self.begin(silence=10)
@@ -144,6 +160,14 @@ class Length(Case):
         self.run_for(200)
         self.assertEqual(self.times, [120, 180])
         self.assertEqual([speak for _, _, speak in self.voice.said], [False, True])
+        self.assertEqual(self.ends, [(184, "longest duration reached")])
+
+    def test_who_speaks_is_left_all_the_same(self) -> None:
+        """The longest duration is no matter of whether anybody is there."""
+        self.begin(longest=3)
+        self.run_for(181)
+        self.voice.turns = 1
+        self.run_for(20)
         self.assertEqual(self.ends, [(184, "longest duration reached")])
 
     def test_model_goes_on(self) -> None:

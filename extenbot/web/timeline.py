@@ -33,6 +33,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "timeline.cut": ("sip", "{events} events between this one and the one before are left out: the call was too long"),
     "leaving": ("sip", "Leaving the conversation by {tool}"),
     "leaving.politely": ("sip", "The bot is told to say goodbye: {reason}"),
+    "staying": ("sip", "The caller is there after all: the call goes on"),
     "ended": ("sip", "Ended: {reason}"),
     # Media
     "media.moved": ("media", "The audio goes elsewhere now"),
