@@ -162,7 +162,7 @@ class Client:
 
     @asynccontextmanager
     async def _streams(self) -> AsyncIterator[tuple[Any, Any]]:
-        headers = dict(self._server.headers)
+        headers = {**dict(self._server.headers), "Accept-Encoding": "identity"}
         if self._server.key:
             headers["Authorization"] = f"Bearer {self._server.key}"
         # How long a tool may take is not for the connection to say.

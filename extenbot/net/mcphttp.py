@@ -120,6 +120,11 @@ class Watched(httpx2.AsyncBaseTransport):
         elif 300 <= response.status < 400:
             self._noticed(request, response.status, "redirects elsewhere: its URL must be that of the place itself")
         headers = httpx2.Headers(response.headers)
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            await response.aclose()
+            packed = Trouble("sends packed replies, which nobody asked for")  # httpx would unpack them without a bound
+            self._noticed(request, 0, str(packed))
+            raise packed
         events = headers.get("content-type", "").lower().startswith("text/event-stream")
         return httpx2.Response(
             response.status,

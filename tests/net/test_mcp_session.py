@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -45,6 +47,7 @@ class Peer(Resource):
         self.asked: list[tuple[str, Json]] = []
         self.headers: list[dict[str, str]] = []
         self.location = ""
+        self.packed = False
 
     def render(self, request: Any) -> bytes:
         headers = {
@@ -70,6 +73,9 @@ class Peer(Resource):
         request.setHeader(b"content-type", kind.encode())
         if 300 <= status < 400:
             request.setHeader(b"location", self.location.encode())
+        if self.packed:
+            request.setHeader(b"content-encoding", b"gzip")
+            data = gzip.compress(data)
         return bytes(data)
 
 
@@ -285,6 +291,18 @@ class Using(Case):
         self.assertEqual(await self.said((202, "", b"")), "sends what is not MCP")
         error = b'{"jsonrpc":"2.0","id":3,"error":{"code":-32602,"message":"Give me\\na name."}}'
         self.assertEqual(await self.said((200, "application/json", error)), "says: Give me a name.")
+
+    async def test_packed(self) -> None:
+        """Replies are asked for as they are; what a server packs all the same is not unpacked: it may be a bomb."""
+        for kind in ("application/json", "text/event-stream"):
+            peer = Peer(**{"tools/call": (200, kind, b'{"a": "' + bytes(1 << 26))})
+            session, _tools = await self.open(self.serve(peer))
+            self.assertEqual({headers["accept-encoding"] for headers in peer.headers}, {"identity"})
+            peer.packed = True
+            began = time.process_time()
+            with self.assertRaisesRegex(ToolFailed, "sends packed replies"):
+                await session.call("buy", {})
+            self.assertLess(time.process_time() - began, 1)
 
     async def test_a_server_that_falls_silent(self) -> None:
         """A tool that was given up makes us look whether the server hears us at all: if not, the session is lost."""
