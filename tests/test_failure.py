@@ -185,6 +185,9 @@ class Calls(SynchronousTestCase):
     BEFORE = (
         ("on connect: refuse 401", 480, "does not accept this key (HTTP 401)"),
         ('on open: error insufficient_quota "No."', 480, "no credit left"),
+        ('on greet: fail insufficient_quota "No."', 480, "no credit left"),
+        ('on greet: fail odd "Odd"\non response: fail odd "Odd"', 503, "failed to answer twice: Odd"),
+        ('on greet: refuse odd "Odd"\non response: refuse odd "Odd"', 503, "failed to answer twice: Odd"),
         ("on connect: refuse 404", 480, "no such model"),
         ('on update: refuse invalid_value "Wrong voice" param session.voice', 480, "refused the settings of this bot"),
         ("on connect: refuse 429", 503, "too many requests"),
@@ -222,6 +225,7 @@ class Calls(SynchronousTestCase):
             HELLO + 'on speech: fail rate_limit_exceeded "Wait"\non response: fail rate_limit_exceeded "Wait"',
             "failed to answer twice: Wait",
         ),
+        (HELLO + 'on speech: fail odd "Odd"\non response: fail odd "Odd"', "failed to answer twice: Odd"),
         (HELLO + 'on speech: text "Written"\non response: text "Written"', "without a word"),
         (HELLO + "on speech: hang\non response: hang", "silent for 8 seconds"),
         (HELLO + "on speech: ignore\non response: ignore", "silent for 8 seconds"),
