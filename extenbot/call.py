@@ -327,7 +327,7 @@ class Call:
 
     def pressed(self, digit: str) -> None:
         """A key by INFO; those that come as RTP events are noted alike."""
-        self._digit(digit)
+        self._line.informed(digit)
 
     def move(self, session: Answering) -> None:
         """The PBX puts somebody else, or another line, on this call (RFC 3891): the conversation goes on there.

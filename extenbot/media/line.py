@@ -34,7 +34,7 @@ REPORT_MS = 5000
 CALLER_MS = 20
 
 TWICE = 0.5
-"""Seconds within which a key that was heard and then signalled is the same one."""
+"""Seconds within which a key that has come in one way and then in another is the same one."""
 
 LONGEST = 200 * g711.PER_MS
 """No phone puts more audio into one packet."""
@@ -99,6 +99,8 @@ class Line:
         self._said: bytes | None = None  # what was sent in the turn before, None for silence
         self._tones: dtmf.Tones | None = None
         self._sounded = "", 0.0  # the last key that was heard, and until when
+        self._informed = "", 0.0  # the last one that the signalling told, and when
+        self._signals = False  # keys come as events
         self._port: RtpPort | None = None
         self._leave: Callable[[], None] | None = None
         self._srtp: srtp.Srtp | None = None  # of this call, in use or not
@@ -142,6 +144,13 @@ class Line:
         """What the caller hears while nothing is said: a phone that rings somewhere, or silence again."""
         self._tone = g711.ringing(self._voice) if on else None
         self._tone_at = 0
+
+    def informed(self, key: str) -> None:
+        """A key by the signalling (SIP INFO): phones may be set to say each of them there and as an event."""
+        if not self._signals:
+            now: float = self._clock.seconds()
+            self._informed = key, now
+            self._tell(key, now)
 
     def dial(self, digits: str, done: Callable[[], None]) -> None:
         """Press keys, 100 ms each and 100 ms apart; `,` waits a second more, `w` half of one.
@@ -391,7 +400,15 @@ class Line:
                 self._signalled(key, now)
 
     def _signalled(self, key: str, now: float) -> None:
-        """A key has come as an event: so will the others, and this one may have been heard as well."""
+        """A key has come as an event: so will the others, and this one may have come in another way as well."""
+        self._signals = True
+        told, at = self._informed
+        self._informed = "", 0.0
+        if key != told or now - at > TWICE:
+            self._tell(key, now)
+
+    def _tell(self, key: str, now: float) -> None:
+        """A key that need not be listened for, and was perhaps heard."""
         self.inband = False
         sounded, at = self._sounded
         self._sounded = "", 0.0
@@ -455,6 +472,7 @@ class Line:
             self._jitter.reset()
             self._ear.renew()
             self._keys = dtmf.Keys()
+            self._signals = False
             self._their_report = (0, 0.0)
         self._reception = rtcp.Reception(ssrc, sequence)
         return self._reception

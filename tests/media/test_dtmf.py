@@ -291,6 +291,34 @@ class OnTheLine(test_line.Call):
                 self.assertFalse(self.line.inband)
             self.assertEqual(self.keys, ["1", "1"], event_first)
 
+    def test_told_by_the_signalling_too(self) -> None:
+        """A phone that says its keys as events and by INFO, in whatever order, presses each of them once."""
+        for info_first in (True, False):
+            del self.keys[:]
+            for key in "11223":
+                if info_first:
+                    self.line.informed(key)
+                self.plays([0] * 800)
+                began = self.phone.timestamp
+                self.phone.say(event(key, 160), 101)
+                self.phone.timestamp = began
+                self.phone.say(event(key, 800, end=True), 101)
+                self.plays([0] * 3200)
+                if not info_first:
+                    self.line.informed(key)
+                self.plays([0] * 3200)
+            self.assertEqual(self.keys, list("11223"), info_first)
+
+    def test_told_by_the_signalling_alone(self) -> None:
+        """By INFO each key counts, however quickly it is repeated; its sound is then no key of its own."""
+        self.line.inband = True
+        self.plays(sound("7"))
+        self.line.informed("7")
+        for key in "779":
+            self.line.informed(key)
+            self.plays(sound(key))
+        self.assertEqual(self.keys, list("7779"))
+
     def test_signalled_at_its_end(self) -> None:
         """A key held for a second that is heard, and signalled when it is let go, is one; the next is another."""
         self.line.inband = True
