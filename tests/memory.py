@@ -846,11 +846,14 @@ class Caller:
         self._next = max(self._next, now) + self.packet
         size = round(self.packet * g711.RATE)
         self.sequence, self.timestamp = (self.sequence + 1) & 0xFFFF, (self.timestamp + size) & 0xFFFFFFFF
-        payload = tone(self.codec, self.hz) * (size // 160) if self.hz else g711.SILENCE[self.codec] * size
-        packet = rtp.Packet(self.kind, False, self.sequence, self.timestamp, 7, payload)
+        packet = rtp.Packet(self.kind, False, self.sequence, self.timestamp, 7, self.sound(size))
         for port in self.world.ports:
             if port.address == self._port:
                 port.arrive(rtp.write(packet), self.media)
+
+    def sound(self, size: int) -> bytes:
+        """What the next packet says."""
+        return tone(self.codec, self.hz) * (size // 160) if self.hz else g711.SILENCE[self.codec] * size
 
     def hear(self, data: bytes) -> None:
         """A packet of the service."""

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from extenbot.errors import ToolFailed
-from tests.memory import ADD, Caller, World, bot
+from extenbot.media import g711
+from tests.memory import ADD, BOT, Caller, World, bot
 from tests.test_call import Case
 
 HELLO = 'on greet: tone 440 for 500 ms "Good morning!"\n'
+
+
+class SpeakerPhone(Caller):
+    """A loudspeaker: what it plays comes back 120 ms later, 12 dB softer."""
+
+    def sound(self, size: int) -> bytes:
+        if self.hz or len(self.packets) < 6:
+            return super().sound(size)
+        heard = memoryview(g711.to_linear(self.codec, self.packets[-6][1].payload)).cast("h")
+        return g711.from_linear(self.codec, array("h", [sample // 4 for sample in heard]).tobytes())
 
 
 class Scenarios(Case):
@@ -33,6 +45,28 @@ class Scenarios(Case):
             if caller.hears(hz, tenth / 10, tenth / 10 + 0.1):
                 return tenth / 10
         raise self.failureException(f"{hz} Hz was not heard")
+
+    def on_speaker_phone(self, *, gate: bool, speaks: bool = False) -> World:
+        """Eight seconds of a bot that talks to somebody with a loudspeaker, who speaks over it or does not."""
+        hertz = (300, 500, 400, 700, 350, 600) * 5
+        syllables = "".join(f"    tone {each} for 180 ms\n    silence 90 ms\n" for each in hertz)
+        world = World(f"speed 4\n{HELLO}after 1 s:\n{syllables}", bot(manner=replace(BOT.manner, echo_gate=gate)))
+        self.addCleanup(self.nothing_left, world)
+        caller = SpeakerPhone(world)
+        caller.dial()
+        world.run(5)
+        caller.hz = 800 if speaks else 0
+        world.run(3)
+        caller.bye()
+        world.run_until(lambda: world.records, 3)
+        return world
+
+    def test_speaker_phone(self) -> None:
+        """The bot is not interrupted by its own words from a loudspeaker, but by who speaks there."""
+        self.assertEqual(self.on_speaker_phone(gate=True).voice("input_audio_buffer.speech_started"), [])
+        self.assertNotEqual(self.on_speaker_phone(gate=False).voice("conversation.item.truncate"), [])
+        [truncated] = self.on_speaker_phone(gate=True, speaks=True).voice("conversation.item.truncate")
+        self.assertGreater(truncated.at, 5)
 
     def test_interrupted_before_the_first_packet(self) -> None:
         """Who speaks before the first packet of an answer never hears it, and the server is told to forget it."""
