@@ -64,7 +64,7 @@ class Schemas(SynchronousTestCase):
         ):
             self.assertEqual(mistakes(schema, {"a": value}), "")
             sample(schema)
-        self.assertLess(time.process_time() - began, 3)
+        self.assertLess(time.process_time() - began, 10)
 
     def test_many_mistakes(self) -> None:
         """Of very many mistakes some are told."""

@@ -302,7 +302,7 @@ class Using(Case):
             began = time.process_time()
             with self.assertRaisesRegex(ToolFailed, "sends packed replies"):
                 await session.call("buy", {})
-            self.assertLess(time.process_time() - began, 1)
+            self.assertLess(time.process_time() - began, 5)
 
     async def test_a_server_that_falls_silent(self) -> None:
         """A tool that was given up makes us look whether the server hears us at all: if not, the session is lost."""
