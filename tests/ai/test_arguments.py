@@ -46,7 +46,7 @@ class Schemas(SynchronousTestCase):
             self.assertIn("does not match", mistakes(of(pattern=pattern), {"a": "x" * 10_000}))
             sample(of(type="string", pattern=pattern, minLength=200))
             mistakes(of(patternProperties={pattern: {}}, additionalProperties=False), {"a": {"x" * 1000: 1}})
-        self.assertLess(time.process_time() - began, 2)
+        self.assertLess(time.process_time() - began, 10)
 
     def test_endless_schemas(self) -> None:
         """Nor does a schema of a few lines that refers to itself twice, and twice again: it lets everything through."""
