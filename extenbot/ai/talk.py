@@ -621,7 +621,8 @@ class Talk:
     def _judge(self, turn: Turn, status: str, error: Json, response: Json) -> None:
         """Whether the caller has got what was due."""
         if status == "failed":
-            self._retry(turn, _pause(error), error or {"message": "it did not say why"})
+            if not turn.calls:  # their results go on, or lead out of the conversation
+                self._retry(turn, _pause(error), error or {"message": "it did not say why"})
             return
         others = any(word(item, "type") != "message" for item in _objects(response, "output"))
         if turn.items or turn.calls or others:

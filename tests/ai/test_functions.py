@@ -157,6 +157,23 @@ class Functions(SynchronousTestCase):
         world.clock.advance(0.125)
         self.assertEqual(world.kinds(), ["response.create"])
 
+    def test_response_that_failed_after_it(self) -> None:
+        """A response that fails behind a call is not asked for again: the result goes on, or the bot leaves."""
+        world = World().talk()
+        world.created("r1")
+        world.calls("r1", "k1")
+        world.failed("r1", None, kind="server_error")
+        self.assertEqual(world.sent(), [])
+        world.voice.answered("k1", "a")
+        self.assertEqual(world.kinds(), ["conversation.item.create", "response.create"])
+        world = World().talk()
+        world.created("r1")
+        world.calls("r1", "k1", "end_call")
+        world.failed("r1", None, kind="server_error")
+        world.clock.advance(0.25)
+        self.assertEqual(world.sent(), [])
+        self.assertEqual(world.listener.names, ["opened", "leaving"])
+
     def test_caller_who_does_not_stop(self) -> None:
         """Endless speech (or music) holds an answer back for 5 s only."""
         world = World().talk()
