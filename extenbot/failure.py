@@ -21,7 +21,7 @@ ITEM = "failure"
 """The name of the sentence in the playout; no voice names its items so."""
 
 GRACE = 5.0
-"""Seconds beyond its length that the sentence may take; a caller on hold hears nothing."""
+"""Seconds beyond the length of all that is to be heard that it may take; a caller on hold hears nothing."""
 
 
 @cache
@@ -58,7 +58,7 @@ class Apology:
         playout.held = False
         playout.add(ITEM, audio)
         playout.finish(ITEM)
-        self._latest: IDelayedCall | None = clock.callLater(len(audio) / g711.RATE + GRACE, self._over)
+        self._latest: IDelayedCall | None = clock.callLater(playout.waiting / g711.RATE + GRACE, self._over)
 
     def stop(self) -> None:
         """Nothing more is told."""

@@ -174,6 +174,10 @@ class Playout(Protocol):
     @property
     def empty(self) -> bool: ...
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that have not left."""
+
     def add(self, item: str, audio: bytes) -> None:
         """Queue audio of `item`; items play in the order they were first added."""
 

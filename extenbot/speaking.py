@@ -41,6 +41,10 @@ class _Collected:
     def empty(self) -> bool:
         return True
 
+    @property
+    def waiting(self) -> int:
+        return 0
+
     def add(self, item: str, audio: bytes) -> None:
         self.audio += audio
         self._received[item] = self._received.get(item, 0) + len(audio)

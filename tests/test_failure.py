@@ -83,8 +83,22 @@ class Apologies(SynchronousTestCase):
         self.begin()
         self.clock.advance(5)
         self.assertEqual(self.said, 0)
-        self.clock.advance(0.125)
+        self.clock.advance(0.25)
         self.assertEqual(self.said, 1)
+
+    def test_behind_a_long_answer(self) -> None:
+        """However much the bot had to say before, the sentence is heard to its end."""
+        clock, playout = Clock(), PlayoutQueue("PCMU")
+        playout.add("before", b"\x01" * 160 * 1000)
+        playout.finish("before")
+        self.said = 0
+        Apology(clock, playout, b"\x02" * 160 * 50, self.over)
+        frames = []
+        while not self.said:
+            frames.append(playout.next(160))
+            clock.advance(0.02)
+        self.assertEqual(frames[:1050], [b"\x01" * 160] * 1000 + [b"\x02" * 160] * 50)
+        self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_stopped(self) -> None:
         """After the end of the call nothing follows."""
@@ -217,6 +231,10 @@ class Calls(SynchronousTestCase):
     AFTER = (
         (HELLO + 'after 2 s: error insufficient_quota "No."', "no credit left"),
         (HELLO + 'on speech: fail insufficient_quota "No."', "no credit left"),
+        (
+            'speed 0\non greet: tone 440 for 15 s "A long story"\nevery 1 s: error insufficient_quota "No."',
+            "no credit left",
+        ),
         (HELLO + 'after 2 s: close 3000 "invalid_request_error.invalid_api_key"', "does not know this key"),
         (HELLO + "after 2 s: drop\non connect: wait 10 ms\non connect 2: refuse 401", "does not accept this key"),
         (HELLO + "after 2 s: drop", "connection to the voice service was lost"),

@@ -73,6 +73,11 @@ class PlayoutQueue:
         """Nothing waits; the last frame may still be on its way out."""
         return not self._waiting
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that have not left."""
+        return self._waiting
+
     def add(self, item: str, audio: bytes) -> None:
         """Queue audio of `item`; items play in the order they were first added."""
         entry = self._items.get(item)

@@ -83,6 +83,10 @@ class FakePlayout:
     def empty(self) -> bool:
         return all(self.sent[item] == self.received[item] for item in self.live)
 
+    @property
+    def waiting(self) -> int:
+        return sum(self.received[item] - self.sent[item] for item in self.live)
+
     def add(self, item: str, audio: bytes) -> None:
         if item not in self.received:
             self.received[item] = self.sent[item] = 0
