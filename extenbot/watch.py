@@ -2,7 +2,7 @@
 
 It looks once a second and acts in two ways only: the model is told something, or the call is ended with a reason.
 An end is polite where it can be: the model is told to say goodbye, and the call ends when that has been heard, or
-after `FAREWELL` in any case.
+after `FAREWELL` in any case, not counting what the bot still had to say.
 
     no RTP          ends the call: there is nobody to say anything to
     silence         a caller who says nothing is asked twice, then politely left; who speaks into the goodbye is not
@@ -23,7 +23,7 @@ PERIOD = 1.0
 """Seconds between two looks."""
 
 FAREWELL = 15.0
-"""Seconds in which a goodbye must be over."""
+"""Seconds in which a goodbye must be over, once what the bot had to say before has been heard."""
 
 AFTER = 1.5
 """Seconds of quiet after the goodbye."""
@@ -54,10 +54,14 @@ _DEAR = "[Wrap up: keep your answers short and bring the conversation to its end
 
 
 class Ears(Protocol):
-    """What is known of the caller's audio."""
+    """What is known of the call's audio."""
 
     @property
     def last_received(self) -> float | None: ...
+
+    @property
+    def unheard(self) -> float:
+        """Seconds of the bot's words that wait to be heard."""
 
 
 class Watch:
@@ -91,6 +95,7 @@ class Watch:
         self._warned = self._dear = False
         self._counted = 0.0  # of the cost, in the ledger
         self._leaving: tuple[str, float] | None = None
+        self._latest = 0.0  # when a goodbye must be over
         self._next: IDelayedCall | None = clock.callLater(PERIOD, self._look)
 
     def stop(self) -> None:
@@ -143,11 +148,12 @@ class Watch:
         reason, since = self._leaving
         now, idle = self._clock.seconds(), self._voice.idle_since
         said = idle is not None and idle > since and now - idle >= AFTER
-        return reason if said or now - since >= FAREWELL else ""
+        return reason if said or now >= self._latest else ""
 
     def _leave(self, why: str, reason: str) -> None:
         if self._leaving is None:
-            self._leaving = reason, self._clock.seconds()
+            now = self._clock.seconds()
+            self._leaving, self._latest = (reason, now), now + self._ears.unheard + FAREWELL
             self._log.happened("leaving.politely", reason=reason)
             self._voice.told(_LEAVE.format(why=why))
 

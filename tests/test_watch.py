@@ -35,6 +35,7 @@ class MadeUpVoice:
 @dataclass
 class Ears:
     last_received: float | None = None
+    unheard: float = 0.0
 
 
 class Log:
@@ -169,6 +170,16 @@ class Length(Case):
         self.voice.turns = 1
         self.run_for(20)
         self.assertEqual(self.ends, [(184, "longest duration reached")])
+
+    def test_in_the_middle_of_a_long_answer(self) -> None:
+        """A goodbye behind half a minute of words is not cut short."""
+        self.begin(longest=3)
+        self.run_for(179)
+        self.voice.answers, self.voice.idle_since, self.ears.unheard = False, None, 30.0
+        self.run_for(40)
+        self.assertEqual(self.ends, [])
+        self.run_for(20)
+        self.assertEqual(self.ends, [(180 + 30 + FAREWELL, "longest duration reached")])
 
     def test_model_goes_on(self) -> None:
         """A model that does not stop is stopped."""

@@ -203,6 +203,11 @@ class Line:
         self._ear.tell = tell
 
     @property
+    def unheard(self) -> float:
+        """Seconds of the bot's words that wait."""
+        return self.playout.waiting / g711.RATE
+
+    @property
     def echo_gate(self) -> bool:
         """Give silence to the model in place of the bot's own words that a speaker phone returns."""
         return self._ear.gate
