@@ -83,6 +83,7 @@ class LiveSessions:
         self._owner = owner
         self._url = ""
         self._follower: LiveSession | None = None
+        self._offered: dict[LiveSession, tuple[Json, ...]] = {}  # the tools that each knows
         self._told: tuple[Line, ...] = ()  # what that was begun with
         self._tries = 0
         self._opened = self._mending = self._finishing = self._over = False
@@ -118,8 +119,12 @@ class LiveSessions:
         """There are other tools; what the speaking model was told of them stays as it was."""
         self._order = replace(self._order, tools=tools)
         for session in (self._follower, self.current):
-            if session is not None:
-                session.send("session.update", {"session": {"delegation": delegation(self._order)}})
+            if session is not None and session.stage is Stage.OPEN:
+                self._offer_to(session)
+
+    def _offer_to(self, session: LiveSession) -> None:
+        self._offered[session] = self._order.tools
+        session.send("session.update", {"session": {"delegation": delegation(self._order)}})
 
     @property
     def seconds(self) -> float:
@@ -131,6 +136,7 @@ class LiveSessions:
         wanted = settings(order, said)
         session = LiveSession(self, around.clock, self._log, wanted, order.bot.token, around.open_timeout)
         self.all.append(session)
+        self._offered[session] = order.tools
         session.open(around.connect, self._url, headers(order, self._url))
         return session
 
@@ -140,6 +146,8 @@ class LiveSessions:
         """It is open: the first one, or one that follows."""
         again = {"number": len(self.all)} if len(self.all) > 1 else {}
         self._log.happened("session.opened", ms=session.opening_ms, **again)
+        if self._offered[session] != self._order.tools:  # while it was opening
+            self._offer_to(session)
         if not self._opened:
             self._opened = True
             self._expect_end(session)

@@ -151,6 +151,19 @@ class Offering(SynchronousTestCase):
         tools = update["session"]["delegation"]["responses"]["tools"]
         self.assertEqual([tool["name"] for tool in tools], ["look_up", "order"])
 
+    def test_live_while_it_opens(self) -> None:
+        """Tools that come while a session of GPT-Live opens are told as soon as it is open, and only then."""
+        world = LiveWorld()
+        world.voice.offer((LOOK_UP, ORDER))
+        [start] = world.start()
+        self.assertEqual(len(start["session"]["delegation"]["responses"]["tools"]), 2)
+        [update] = world.sent()
+        tools = update["session"]["delegation"]["responses"]["tools"]
+        self.assertEqual([tool["name"] for tool in tools], ["look_up", "order"])
+        world = LiveWorld()
+        world.start()
+        self.assertEqual(world.sent(), [])
+
 
 class Provided(SynchronousTestCase):
     """Tools of MCP servers that the voice service itself calls."""
