@@ -44,6 +44,7 @@ AHEAD = 3200
 
 _GREET = "Greet the caller in one short sentence, then wait."
 _GO_ON = "Say what you have to say now."
+_ANSWER = "The caller has finished speaking and waits. Answer now."
 _RESUMED = "The line was interrupted for a moment. Say so, and ask the caller to repeat what they said last."
 _ALONE = "There is nothing to do that with. Answer from what you know, or say that you cannot."
 _MEANWHILE = "Said in the meantime, and known to the caller:"
@@ -234,9 +235,22 @@ class LiveConversation:
             self._greeting.end()  # the caller is heard in any case
             self._say(self._due)
 
+    def _unanswered(self) -> None:
+        """The model says when it likes whether it likes; a caller who has waited so long thinks that it is dead."""
+        if self._due or self._sessions.current is None:
+            return
+        if self._functions.running or self._loud:
+            self._timers.set("unanswered", self._order.bot.manner.response_timeout, self._unanswered)
+            return
+        self._late = True
+        self._log.happened("response.late", seconds=self._order.bot.manner.response_timeout)
+        self._append("instructions", _ANSWER)
+        self._expect(_GO_ON)
+
     def _spoke(self) -> None:
         """The model works."""
         self._due, self._late = "", False
+        self._timers.clear("unanswered")
         self._sessions.spoke()
 
     # -- Voice: the rest
@@ -424,6 +438,8 @@ class LiveConversation:
         ago = sent - end
         self._wait = self._last - (ago / 1000 if 0 <= ago < 5000 else 0.0)
         self._first_audio = 0
+        if self._phase is _Phase.TALKING and self._speech.spoke_at < self._wait:
+            self._timers.set("unanswered", self._order.bot.manner.response_timeout, self._unanswered)
 
     # -- The backend
 

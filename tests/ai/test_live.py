@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from dataclasses import replace
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -452,6 +453,63 @@ class Told(SynchronousTestCase):
             world.wait(20)
             self.assertEqual("lost" in world.listener.names, not answers)
             self.assertEqual(len(world.log.of("response.late")), 0 if answers else 1)
+
+
+class Unanswered(SynchronousTestCase):
+    def asks(self, **manner: Any) -> LiveWorld:
+        """The caller has asked something."""
+        world = LiveWorld(live_order(manner={"silence": 0, **manner})).up()
+        world.hear(2)
+        world.caller("When do you open?", 500, 1900)
+        world.sent()
+        return world
+
+    def test_asked_once_more(self) -> None:
+        """A caller who gets no answer does not wait for ever: the model is told to, then it counts as lost."""
+        world = self.asks()
+        world.wait(7.875)
+        self.assertEqual(world.sent(), [])
+        world.wait(0.125)
+        [again] = world.sent()
+        self.assertEqual(again["type"], "session.instructions.append")
+        self.assertEqual(world.log.of("response.late"), [{"seconds": 8.0}])
+        world.wait(8)
+        self.assertEqual(world.listener.told[1:], [("lost", "silent")])
+
+    def test_answered(self) -> None:
+        """Who is answered, be it late, is not asked for anything; words that come after the answer change nothing."""
+        world = self.asks()
+        world.wait(7)
+        world.says("At nine.")
+        world.hear(1)
+        world.playout.play()
+        world.caller(" Please.", 1900, 1950)
+        world.sent()
+        world.wait(20)
+        self.assertEqual((world.sent(), world.log.of("response.late")), ([], []))
+        self.assertEqual(world.listener.names, ["opened"])
+
+    def test_told_and_answered(self) -> None:
+        """A model that answers when it is told to is as good as ever."""
+        world = self.asks()
+        world.wait(8)
+        world.says("At nine.")
+        world.wait(1)
+        world.playout.play()
+        world.sent()
+        world.wait(20)
+        self.assertEqual((world.sent(), world.listener.names), ([], ["opened"]))
+
+    def test_not_while_a_function_runs(self) -> None:
+        """What it was asked for is being done, or the caller goes on speaking: nobody is hurried."""
+        world = self.asks()
+        world.calls("f1")
+        world.wait(30)
+        self.assertEqual(world.sent(), [])
+        world = self.asks()
+        world.voice.loud(True)
+        world.wait(30)
+        self.assertEqual(world.sent(), [])
 
 
 class Functions(SynchronousTestCase):

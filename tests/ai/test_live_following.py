@@ -25,12 +25,15 @@ class Following(SynchronousTestCase):
         """Five minutes before its end a session is followed by another, which knows what was said; nothing is heard."""
         world = LiveWorld().up()
         world.caller("When do you open?", 100, 900)
+        world.says("At nine.")
+        world.wait(1)
+        world.playout.play()
         world.clock.advance(7200 - 301 - world.clock.seconds())
         self.assertEqual(len(world.links), 1)
         world.clock.advance(1)
         [start] = world.start()
         said = [(item["role"], item["content"][0]["text"]) for item in start["session"]["input"]]
-        self.assertEqual(said, [("assistant", "Hello!"), ("user", "When do you open?")])
+        self.assertEqual(said, [("assistant", "Hello!"), ("user", "When do you open?"), ("assistant", "At nine.")])
         self.assertEqual(world.sent(0)[-1]["type"], "session.close")
         self.assertEqual(world.sent(), [])
         world.hear(0.04)
