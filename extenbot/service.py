@@ -147,7 +147,7 @@ class Extenbot(Service):
         self._tokens = tokens
         reactor.suggestThreadPoolSize(LOOK_UPS)
         self.outside = Http(reactor, settings.tools, time.time)
-        self.servers = Servers(reactor, Sessions(self.outside.allowed, settings.tools.trust))
+        self.servers = Servers(reactor, Sessions(self.outside.allowed, settings.tools.trust), settings.tools.in_flight)
         run_tool = trying.runner(self.outside)
         self._bench = trying.Bench(run_tool, self.servers, reactor)
         around = Surroundings(

@@ -377,7 +377,9 @@ class Tools:
     allow: tuple[Network, ...] = _setting(
         (), _networks, "private networks that functions, MCP servers and webhooks of bots may be in"
     )
-    in_flight: int = _setting(8, _whole(1, 1000), "requests of one bot at one time; more wait")
+    in_flight: int = _setting(
+        8, _whole(1, 1000), "requests of one bot, and uses of one MCP server, at one time; more wait"
+    )
     redirects: int = _setting(3, _whole(0, 20), "redirects that are followed, each to an allowed address")
     reply: int = _setting(256, _whole(1, 10240), "longest reply, KiB; a stream of events may be eight times that")
     trust: Path | None = _setting(None, _path, "more authorities that their servers' certificates may be of, PEM")

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore, succeed
 from twisted.logger import Logger
 
 from extenbot.ai import mcp
@@ -63,10 +63,11 @@ class Open(Protocol):
 class Servers:
     """The servers that we speak with ourselves (`interfaces.McpServers`)."""
 
-    def __init__(self, clock: Any, open_session: Open) -> None:
-        """`clock` is an IReactorTime."""
+    def __init__(self, clock: Any, open_session: Open, most: int = 8) -> None:
+        """`clock` is an IReactorTime; of one server at most `most` uses of tools are under way at a time."""
         self._clock = clock
         self._open = open_session
+        self._most = most
         self._warm: dict[tuple[object, ...], _Warm] = {}  # the latest used last
         self._latest: dict[str, tuple[object, ...]] = {}  # by the server's id: with what settings it was last used
         self._stopped = False
@@ -137,10 +138,13 @@ class Servers:
         warm = self._of(server)
         warm.calls += 1
         try:
+            await warm.turns.acquire()
             try:
                 result = await (await warm.session()).call(name, arguments)
             except Stale:
                 result = await (await warm.session()).call(name, arguments)
+            finally:
+                warm.turns.release()
         except ToolFailed as error:
             raise ToolFailed(f'the MCP server "{server.label}" {error}') from error
         finally:
@@ -163,7 +167,7 @@ class Servers:
         key = (server.id, server.url, server.key, server.headers, server.transport)
         warm = self._warm.pop(key, None)
         if warm is None or (warm.superseded and warm.asleep):
-            warm = _Warm(self._clock, self._open, server)
+            warm = _Warm(self._clock, self._open, server, self._most)
             before = self._warm.get(self._latest.pop(server.id, key))
             if before is not None:
                 before.superseded = True
@@ -189,10 +193,11 @@ class Servers:
 class _Warm:
     """One server with one set of settings: its session, if any, and what is known of its tools."""
 
-    def __init__(self, clock: Any, open_session: Open, server: McpServer) -> None:
+    def __init__(self, clock: Any, open_session: Open, server: McpServer, most: int) -> None:
         self.watchers: dict[object, tuple[tuple[str, ...], Callable[[], None]]] = {}
         self.waiting: set[Callable[[], None]] = set()  # until its tools are known or it has failed
         self.calls = 0
+        self.turns = DeferredSemaphore(most)
         self.superseded = False  # by other settings of the same server
         self._clock, self._open, self._server = clock, open_session, server
         self._session: Session | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import ToolFailed
@@ -166,6 +166,22 @@ class Using(Case):
         self.assertEqual(self.failureResultOf(used, ToolFailed).getErrorMessage(), words)
         self.assertEqual(self.sessions[0].cancelled, ["buy"])
         self.assertFalse(self.sessions[0].closed)
+
+    def test_in_flight(self) -> None:
+        """However many tools are asked for at once, a server has a few to do at a time; who gives up waiting is out."""
+        self.servers = Servers(self.clock, self.opened, 2)
+        used = [self.use(name) for name in ("a", "b", "c", "d")]
+        self.sessions[0].listener.listed(())
+        self.assertEqual([name for name, *_ in self.sessions[0].calls], ["a", "b"])
+        used[2].cancel()
+        self.failureResultOf(used[2], CancelledError)
+        self.sessions[0].calls[0][2].callback({"content": []})
+        self.assertEqual([name for name, *_ in self.sessions[0].calls], ["a", "b", "d"])
+        self.clock.advance(SHOP.timeout)
+        for each in (used[1], used[3]):
+            self.failureResultOf(each, ToolFailed)
+        self.use("e")
+        self.assertEqual(self.sessions[0].calls[-1][0], "e")
 
     def test_cancelled(self) -> None:
         """When the caller hangs up a running tool is cancelled on its server."""
