@@ -529,6 +529,8 @@ class Call:
         """The one record of this call."""
         if self._watch is not None:
             self._watch.count()  # transcripts that came last have been paid for, too
+        elif self._voice.cost:  # nobody has taken the call, and yet a greeting was made for it
+            self._around.ledger.spent(self.bot, self._voice.cost)
         try:
             self._around.records.save(self._record())
         finally:

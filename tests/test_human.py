@@ -96,6 +96,17 @@ class Greeting(Case):
         world.run(0.1)
         self.assertEqual(self.ended(world).end_reason, "caller gave up")
 
+    def test_given_up_costs_as_well(self) -> None:
+        """The greeting that was made for a caller who hangs up before the answer counts for the caps of the day."""
+        world, caller = self.begin("on greet:\n    wait 800 ms\n    tone 440 for 3 s")
+        caller.invite()
+        world.run(0.5)
+        caller.cancel()
+        record = self.ended(world)
+        self.assertIsNone(record.answered)
+        self.assertGreater(record.cost, 0)
+        self.assertAlmostEqual(world.ledger.sums["b1"], record.cost)
+
     def test_exact(self) -> None:
         """A stored greeting is played as it is, at once, and the model knows that it has been said."""
         world, caller = self.begin(TALK, greeting_exact=True)
