@@ -36,6 +36,12 @@ from extenbot.interfaces import Function, Json, Reply, ToolContext
 SPOKEN = 8000
 """Characters of a reply that the model is given."""
 
+LARGEST = 4 << 20
+"""Characters that may be put into a template for one request."""
+
+ADDRESS = 8000
+"""Characters of a value in a URL, which may not be longer as a whole either."""
+
 REFUSAL = 300
 """Characters of an error's body that the model is told."""
 
@@ -142,7 +148,7 @@ def body(function: Function, arguments: Json, context: ToolContext) -> Any:
             "bot": context.bot_id,
             "call": context.call_id,
         }
-    return _fill(_template(function.template), _values(function, arguments, context))
+    return _Filling(_values(function, arguments, context)).fill(_template(function.template))
 
 
 def _values(function: Function, arguments: Json, context: ToolContext) -> dict[str, Any]:
@@ -160,16 +166,33 @@ def _values(function: Function, arguments: Json, context: ToolContext) -> dict[s
     }
 
 
-def _fill(node: Any, values: Json) -> Any:
-    if isinstance(node, _Place):
-        return values.get(node.name)
-    if isinstance(node, str):
-        return _PLACE.sub(lambda match: _text(values[match[1]]) if match[1] in values else match[0], node)
-    if isinstance(node, dict):
-        return {key: _fill(value, values) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_fill(value, values) for value in node]
-    return node
+class _Filling:
+    """One template being filled. Many placeholders for one long value would make a flood: `ToolFailed`."""
+
+    def __init__(self, values: Json) -> None:
+        self._values = values
+        self._texts: dict[str, str] = {}
+        self._left = LARGEST
+
+    def fill(self, node: Any) -> Any:
+        if isinstance(node, _Place):
+            self._text(node.name)
+            return self._values.get(node.name)
+        if isinstance(node, str):
+            return _PLACE.sub(lambda match: self._text(match[1]) if match[1] in self._values else match[0], node)
+        if isinstance(node, dict):
+            return {key: self.fill(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self.fill(value) for value in node]
+        return node
+
+    def _text(self, name: str) -> str:
+        if name not in self._texts:
+            self._texts[name] = _text(self._values.get(name))
+        self._left -= len(self._texts[name])
+        if self._left < 0:
+            raise ToolFailed(f"what is to be sent is larger than {LARGEST >> 20} MiB")
+        return self._texts[name]
 
 
 def _text(value: Any) -> str:
@@ -247,6 +270,8 @@ def addressed(function: Function, arguments: Json, context: ToolContext) -> tupl
         found = _text(values[match[1]])
         if found in (".", ".."):
             raise ToolFailed(f"{match[1]} cannot be {found}")
+        if len(found) > ADDRESS:
+            raise ToolFailed(f"{match[1]} is longer than {ADDRESS} characters: that much is sent in the body of a POST")
         return quote(found, safe="", errors="replace")
 
     filled = parts._replace(path=_PLACE.sub(value, parts.path), query=_PLACE.sub(value, parts.query))

@@ -66,6 +66,11 @@ class Addresses(SynchronousTestCase):
             self.assertRaises(ToolFailed, self.addressed, "https://x.org/o/{id}", id=dots)
         self.assertEqual(self.addressed("https://{id}.org/", id="evil")[0], "https://{id}.org/")
 
+    def test_flood(self) -> None:
+        """A long value is no part of a URL, let alone many times."""
+        with self.assertRaisesRegex(ToolFailed, "id is longer than 8000 characters"):
+            self.addressed("https://x.org/" + "{id}" * 900, id="y" * 1_000_000)
+
 
 class Descriptions(SynchronousTestCase):
     def refusal(self, text: str) -> str:
@@ -227,6 +232,13 @@ class Bodies(SynchronousTestCase):
         self.assertIn("ends too early", self.refusal('{"a": 1'))
         self.assertIn("where a key must be", self.refusal("{{number1}: 1}"))
         self.assertIn("not a JSON value", self.refusal("[NaN]"))
+
+    def test_floods(self) -> None:
+        """Many placeholders for one long value are no flood: what is too much is told."""
+        for template in ('["' + "{parameters}" * 900 + '"]', "[" + "{x}," * 900 + "1]"):
+            with self.assertRaisesRegex(ToolFailed, "larger than 4 MiB"):
+                tools.body(function(template=template), {"x": "y" * 1_000_000}, CONTEXT)
+            tools.body(function(template=template), {"x": "y" * 1000}, CONTEXT)
 
     def test_quick(self) -> None:
         """Text made to be slow is not: each of these would take seconds if searched again and again."""
