@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
@@ -14,6 +16,9 @@ from extenbot.sip.message import Request
 
 #: of a timeline longer than this the middle is left out: a record must stay a record
 MOST_EVENTS = 2000
+
+LONGEST = 16_384
+"""Characters of one value in a timeline; what is longer is cut, and then it is text."""
 
 SHOWN = 4000
 """Characters of a body or reply in the timeline."""
@@ -31,7 +36,7 @@ class Journal:
 
     def happened(self, what: str, /, **fields: object) -> None:
         """Add to the timeline, to a bound."""
-        event = Event(self.elapsed(), what, fields)
+        event = Event(self.elapsed(), what, {key: _cut(value) for key, value in fields.items()})
         if len(self._first) < MOST_EVENTS - MOST_EVENTS // 2 - 1:
             self._first.append(event)
         else:
@@ -47,6 +52,20 @@ class Journal:
     def elapsed(self) -> float:
         """Seconds since the call began, to the millisecond."""
         return round(self._clock.seconds() - self._began, 3)
+
+
+def _cut(value: object) -> object:
+    """A value that a record can hold: a server may send what is megabytes long, or nested a thousand times."""
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, Mapping | list | tuple):
+        try:
+            text = json.dumps(value, ensure_ascii=False, default=str)
+        except (ValueError, RecursionError):
+            return "…"
+    else:
+        return value
+    return value if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def fields_of(exchange: Exchange) -> dict[str, object]:

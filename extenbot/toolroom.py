@@ -123,8 +123,9 @@ def function_replay(office: Office) -> None:
     uses: list[tuple[Function | McpServer, str, Json]] = []
     for event in record.events:
         name = str(event.fields.get("name"))
-        if event.what == "tool.asked" and name in by_name:
-            uses.append((by_name[name], by_name[name].name, event.fields["arguments"]))
+        arguments = event.fields.get("arguments")
+        if event.what == "tool.asked" and name in by_name and isinstance(arguments, dict):  # else too long to be kept
+            uses.append((by_name[name], by_name[name].name, arguments))
         elif used := mcp.used(event, servers):
             uses.append(used)
     if not uses:

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from extenbot.call import INPUTS, STATES, Call
 from extenbot.errors import BackendLost, ToolFailed
 from extenbot.interfaces import CallRecord, Json, Manner, ToolCall
-from extenbot.journal import MOST_EVENTS, Journal, caller_of
+from extenbot.journal import LONGEST, MOST_EVENTS, Journal, caller_of
 from extenbot.journal import Caller as WhoCalls
 from extenbot.media import g711
 from extenbot.sip.message import Request, read
@@ -211,6 +211,19 @@ class Conversation(Case):
         self.assertEqual((events[0].what, events[-1].what), ("invited", "ended"))
         [cut] = [event for event in events if event.what == "timeline.cut"]
         self.assertEqual(cut.fields["events"], 2 * MOST_EVENTS + 2 - (len(events) - 1))
+
+    def test_long_values(self) -> None:
+        """What a server sends in megabytes, or nested a thousand times, does not lose the record."""
+        journal = Journal(Clock())
+        deep: dict[str, Any] = {}
+        for _ in range(5000):
+            deep = {"a": deep}
+        journal.happened("tool.asked", name="n" * 1_000_000, arguments={"text": "t" * 1_000_000}, call=7)
+        journal.happened("tool.asked", arguments=deep, usage={"in": 1})
+        first, second = journal.events
+        self.assertEqual([len(str(first.fields[key])) for key in ("name", "arguments")], [LONGEST + 1] * 2)
+        self.assertEqual(first.fields["call"], 7)
+        self.assertEqual(second.fields, {"arguments": "…", "usage": {"in": 1}})
 
     def test_timeline_within_its_bound(self) -> None:
         """Nothing is said to be left out as long as nothing is."""

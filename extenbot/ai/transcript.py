@@ -14,6 +14,9 @@ from extenbot.interfaces import Line, Played
 SHORTEST = 2
 """Characters; less than that from the transcriber is noise taken for words."""
 
+MOST = 500_000
+"""Characters of all that is kept: a day of talking, and a bound for servers that send without end."""
+
 Heard = Callable[[str], tuple[Played, bool]]
 """For an item of the bot: how much of it was heard, and whether it was interrupted."""
 
@@ -39,6 +42,7 @@ class Transcript:
 
     def __init__(self) -> None:
         self._items: dict[str, _Item] = {}
+        self._room = MOST
         self._before: dict[str, str] = {}  # every item in order of arrival: the one that it stands behind, or ""
 
     def began(self, item: str, speaker: str, at: float) -> None:
@@ -63,14 +67,21 @@ class Transcript:
         """Further words of an item that has begun."""
         entry = self._items[item]
         if not (entry.final or entry.frozen):
-            entry.parts[part] = entry.parts.get(part, "") + words
+            entry.parts[part] = entry.parts.get(part, "") + self._kept(words)
 
     def all(self, item: str, part: int, words: str) -> None:
         """The final words of an item that has begun."""
         entry = self._items[item]
         if not entry.frozen or not entry.parts:
-            entry.parts[part] = words
+            self._room += len(entry.parts.pop(part, ""))
+            entry.parts[part] = self._kept(words)
             entry.final = entry.speaker == "caller"
+
+    def _kept(self, words: str) -> str:
+        """As much of these words as there is room for."""
+        words = words[: self._room]
+        self._room -= len(words)
+        return words
 
     def is_final(self, item: str) -> bool:
         """Whether the words of a caller's item are all there."""

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from extenbot.interfaces import Played
 from extenbot.media import g711
 
+MOST = 30 * 60 * g711.RATE
+"""Bytes that may wait: no voice has half an hour to say, and one that sends without end shall not fill the memory."""
+
 PATIENCE = 2
 """Turns that a partial frame of an unfinished item waits for more audio, before it is padded and sent."""
 
@@ -79,13 +82,13 @@ class PlayoutQueue:
         return self._waiting
 
     def add(self, item: str, audio: bytes) -> None:
-        """Queue audio of `item`; items play in the order they were first added."""
+        """Queue audio of `item`, up to `MOST`; items play in the order they were first added."""
         entry = self._items.get(item)
         if entry is None:
             entry = self._items[item] = _Item(item)
         if entry not in self._turns:
             self._turns.append(entry)
-        if audio:
+        if audio and self._waiting + len(audio) <= MOST:
             entry.chunks.append(audio)
             entry.waiting += len(audio)
             entry.received += len(audio)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.ai.transcript import Transcript, heard_part
+from extenbot.ai.transcript import MOST, Transcript, heard_part
 from extenbot.interfaces import Line, Played
 from tests.ai.world import World
 
@@ -213,6 +213,20 @@ class Pieces(SynchronousTestCase):
         ):
             self.assertEqual(heard_part("one two three", sent, received), found)
         self.assertEqual(heard_part("一二三四", 50, 100), "一二")
+
+    def test_without_end(self) -> None:
+        """Words without end do not fill the memory; final words take the place of pieces."""
+        transcript = Transcript()
+        transcript.began("a", "caller", 0)
+        for _ in range(3):
+            transcript.more("a", 0, "x" * (MOST // 2))
+        transcript.all("a", 0, "Yes.")
+        transcript.began("b", "caller", 1)
+        transcript.all("b", 0, "y" * MOST)
+        transcript.began("c", "caller", 2)
+        transcript.more("c", 0, "zzz")
+        lines = transcript.lines(lambda item: (Played(item, 0, 0), False))
+        self.assertEqual([(line.text[:4], len(line.text)) for line in lines], [("Yes.", 4), ("yyyy", MOST - 4)])
 
     @given(st.lists(st.tuples(st.sampled_from("abcdefg"), st.sampled_from(["", *"abcdefg"]))))
     def test_any_order(self, placed: list[tuple[str, str]]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.interfaces import Played, Playout
-from extenbot.media.playout import PATIENCE, PlayoutQueue
+from extenbot.media.playout import MOST, PATIENCE, PlayoutQueue
 
 SILENT = b"\xff"
 
@@ -25,6 +25,16 @@ class Turns(SynchronousTestCase):
         """The conversation's seam is met."""
         playout: Playout = self.queue
         self.assertTrue(playout.empty)
+
+    def test_without_end(self) -> None:
+        """A voice that sends without end does not fill the memory; what there was room for is heard."""
+        chunk = b"1" * 1_000_000
+        for _ in range(20):
+            self.queue.add("a", chunk)
+        self.assertEqual(self.queue.waiting, MOST // len(chunk) * len(chunk))
+        self.assertEqual(self.queue.played("a"), Played("a", self.queue.waiting, 0))
+        self.queue.finish("a")
+        self.assertEqual(self.queue.next(160), b"1" * 160)
 
     def test_order(self) -> None:
         """Items play in the order they were first added, each to its end."""
