@@ -7,8 +7,8 @@ from textwrap import dedent
 from typing import Any
 
 from extenbot.sip.message import Request
+from tests.case import GREETING, Case
 from tests.memory import BOT, PBX, Caller, World, bot, offer
-from tests.test_call import GREETING, Case
 
 
 class Phone(Caller):

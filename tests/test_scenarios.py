@@ -9,8 +9,8 @@ from typing import Any
 
 from extenbot.errors import ToolFailed
 from extenbot.media import g711
+from tests.case import Case
 from tests.memory import ADD, BOT, Caller, World, bot
-from tests.test_call import Case
 
 HELLO = 'on greet: tone 440 for 500 ms "Good morning!"\n'
 

@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred
 
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Json, McpServer, Screening
+from tests.case import PLAIN, Case
 from tests.memory import ADD, Caller, World, bot
-from tests.test_call import PLAIN, Case
 
 NUMBERS: Json = {
     "type": "object",
