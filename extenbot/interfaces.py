@@ -583,6 +583,7 @@ class ToolContext:
     dialled: str = ""
     key: str = ""  # of this one use of a function: the same when it is tried again (Idempotency-Key)
     kept: dict[str, str] = field(default_factory=dict)  # what functions remember until the call ends, by function id
+    late: float = 0.0  # seconds beyond the time-out in which an answer is still of interest, for the timeline
     noted: Callable[[Exchange], None] = unnoted
 
 
@@ -597,7 +598,7 @@ class ITool(Interface):
     async def run(function: Function, arguments: Json, context: ToolContext, outside: Outside) -> str:
         """What the model shall hear; `ToolFailed` with a sentence when it did not work.
 
-        It takes `function.timeout` at most, or is cancelled.
+        It takes `function.timeout` and `context.late` at most, or is cancelled; nothing is begun after the time-out.
         """
 
 
@@ -624,12 +625,14 @@ class Outside(Protocol):
         key: str = "",
         body: bytes = b"",
         timeout: float = 10.0,  # noqa: ASYNC109  Twisted's, not asyncio's
+        late: float = 0.0,
         retries: int = 0,
         noted: Callable[[Exchange], None] = unnoted,
     ) -> Reply:
         """One request of a bot with its redirects and retries, bounded in time, size and number; `ToolFailed`.
 
-        `token` is sent as bearer, `secret` signs, `key` becomes Idempotency-Key; any status is a good reply.
+        `token` is sent as bearer, `secret` signs, `key` becomes Idempotency-Key; any status is a good reply. After
+        `timeout` no request is begun, as the caller has been told by then; what is under way has `late` seconds more.
         """
 
 

@@ -146,10 +146,9 @@ class Toolbox:
             voice.answered(tool.call_id, _wrong(wrong))
             return
         context = replace(
-            context, key=f"{self._call_id}-{tool.call_id}", kept=self._kept, noted=partial(self._note, tool)
+            context, key=f"{self._call_id}-{tool.call_id}", kept=self._kept, late=LATE, noted=partial(self._note, tool)
         )
-        patient = replace(function, timeout=function.timeout + LATE)
-        work = self._run_tool(patient, tool.arguments, context)
+        work = self._run_tool(function, tool.arguments, context)
         self._begin(tool, voice, work, function.timeout, function.waiting, function.failure, speak=function.speak)
 
     def _note(self, tool: ToolCall, exchange: Exchange) -> None:

@@ -70,7 +70,7 @@ class Bench:
             return Ran((), f"Not called, as the arguments are wrong: {wrong}", failed=True)
         found: list[Exchange] = []
         name = f"trial-{token_hex(6)}"
-        context = ToolContext(function.id, name, CALLER, "A trial", "", name, {}, found.append)
+        context = ToolContext(function.id, name, CALLER, "A trial", key=name, noted=found.append)
         return await self._tried(lambda: self._run(function, arguments, context), found, function.failure)
 
     async def try_tool(self, server: McpServer, name: str, arguments: Json) -> Ran:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from extenbot.errors import ToolFailed
 from extenbot.interfaces import Json, McpServer, Screening
+from extenbot.toolbox import LATE
 from tests.case import PLAIN, Case
 from tests.memory import ADD, Caller, World, bot
 
@@ -100,6 +101,7 @@ class Limits(Case):
         waiting = world.waits("add")
         caller.dial()
         world.run(4.5)
+        self.assertEqual(world.asked[0][2].late, LATE)
         told = "The function failed: it has not answered within 3 seconds."
         self.assertEqual(world.outputs(), [f'{told} Say to the caller: "Sorry, not today."'])
         waiting.callback("5")

@@ -164,6 +164,14 @@ class _Wish(NamedTuple):
     secret: str
 
 
+class _Times:
+    """Until when requests are begun, and until when one that is under way may end: seconds of the clock."""
+
+    def __init__(self, now: float, timeout: float, late: float) -> None:
+        self.begin, self.end = now + timeout, now + timeout + late
+        self.words = f"it has not answered within {timeout + late:g} seconds"
+
+
 class _Passing(Exception):
     """It failed, and may not the next time."""
 
@@ -220,21 +228,21 @@ class Http:
         key: str = "",
         body: bytes = b"",
         timeout: float = 10.0,  # noqa: ASYNC109  Twisted's, not asyncio's
+        late: float = 0.0,
         retries: int = 0,
         noted: Callable[[Exchange], None] = unnoted,
     ) -> Reply:
         """As in `interfaces.Outside`."""
         place = _read(url)
         wish = _Wish(method, place, body, _private(headers, token, place), key, secret)
-        until = self._clock.seconds() + timeout
-        late = f"it has not answered within {timeout:g} seconds"
+        times = _Times(self._clock.seconds(), timeout, late)
 
         def over(_result: object, _seconds: float) -> NoReturn:
-            raise ToolFailed(late)
+            raise ToolFailed(times.words)
 
-        work = self._in_turn(bot_id, lambda: self._tries(wish, retries, until, late, noted))
+        work = self._in_turn(bot_id, lambda: self._tries(wish, retries, times, noted))
         try:
-            return await work.addTimeout(timeout, self._clock, over)
+            return await work.addTimeout(timeout + late, self._clock, over)
         except ToolFailed as error:
             raise ToolFailed(f"the server {place.hostname} cannot be used: {error}") from error
 
@@ -257,22 +265,20 @@ class Http:
         done: Deferred[Reply] = turns.run(lambda: Deferred.fromCoroutine(work()))
         return done.addBoth(over)
 
-    async def _tries(
-        self, wish: _Wish, retries: int, until: float, late: str, noted: Callable[[Exchange], None]
-    ) -> Reply:
+    async def _tries(self, wish: _Wish, retries: int, times: _Times, noted: Callable[[Exchange], None]) -> Reply:
         """Try again as often as that is asked for, does no harm, and fits into the time."""
         pause = PAUSE
         while True:
             reply: Reply | None = None
             wait: float | None = None
             try:
-                reply, wait = await self._followed(wish, until, late, noted)
+                reply, wait = await self._followed(wish, times, noted)
                 again = wish.method in REPEATABLE and reply.status in PASSING
             except _Passing as error:
                 again = wish.method in REPEATABLE or (not error.sent and bool(wish.key))
                 words = str(error)
             wait = pause if wait is None else wait
-            if not (again and retries) or self._clock.seconds() + wait >= until:
+            if not (again and retries) or self._clock.seconds() + wait >= times.begin:
                 if reply is None:
                     raise ToolFailed(words)
                 return reply
@@ -281,23 +287,23 @@ class Http:
             await _sleep(self._clock, wait)
 
     async def _followed(
-        self, wish: _Wish, until: float, late: str, noted: Callable[[Exchange], None]
+        self, wish: _Wish, times: _Times, noted: Callable[[Exchange], None]
     ) -> tuple[Reply, float | None]:
         """The reply at the end of all redirects, and the seconds after which the server wants to be asked again."""
         for _ in range(self._settings.redirects + 1):
-            reply, place, wait = await self._exchange(wish, until, late, noted)
+            reply, place, wait = await self._exchange(wish, times, noted)
             if place is None:
                 return reply, wait
             wish = _redirected(wish, reply.status, place)
         raise ToolFailed(f"it redirects more than {self._settings.redirects} times")
 
     async def _exchange(
-        self, wish: _Wish, until: float, late: str, noted: Callable[[Exchange], None]
+        self, wish: _Wish, times: _Times, noted: Callable[[Exchange], None]
     ) -> tuple[Reply, str | None, float | None]:
         """One request and its reply, where that sends us, and in how many seconds we may come again."""
         began = self._clock.seconds()
-        if began >= until:  # its turn came too late
-            raise ToolFailed(late)
+        if began >= times.begin:  # its turn came too late
+            raise ToolFailed(times.words)
         ours = [("Idempotency-Key", wish.key)] if wish.key else []
         if wish.secret:
             ours.append(("X-Extenbot-Signature", signature(wish.secret, int(self._now()), wish.body)))
@@ -307,7 +313,7 @@ class Http:
             response, body = await self._sent(wish, (*wish.private, *ours))
         except BaseException as error:
             at = self._clock.seconds()
-            trouble = late if at >= until else "it was given up, as the call had ended"
+            trouble = times.words if at >= times.end else "it was given up, as the call had ended"
             if isinstance(error, ToolFailed | _Passing):
                 trouble = str(error)
             noted(note._replace(seconds=at - began, trouble=trouble))

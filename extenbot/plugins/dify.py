@@ -35,6 +35,7 @@ class Dify:
             key=context.key,
             body=tools.written(body),
             timeout=function.timeout,
+            late=context.late,
             noted=context.noted,
         )
         if not chat:

@@ -40,6 +40,7 @@ class Webhook:
             key=context.key,
             body=body,
             timeout=function.timeout,
+            late=context.late,
             retries=function.retries,
             noted=context.noted,
         )

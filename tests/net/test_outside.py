@@ -265,6 +265,22 @@ class Bounded(World):
         self.clock.advance(15)
         self.assertEqual(len(self.hooks.got), 8)
 
+    def test_late(self) -> None:
+        """What is under way when its time is over may end a while later; nothing new is begun by then."""
+        self.hooks.silent = True
+        for _ in range(8):
+            self.start(timeout=5, late=30).addErrback(lambda _failure: None)
+        behind = self.start(timeout=5, late=30)
+        self.clock.advance(20)
+        self.assertNoResult(behind)
+        self.hooks.silent = False
+        self.clock.advance(15)  # the eight are given up
+        self.assertIn("has not answered within 35 seconds", str(self.failureResultOf(behind, ToolFailed).value))
+        self.assertEqual(len(self.hooks.got), 8)
+        self.hooks.replies["/run"] = [(503, {"Retry-After": "6"}, b"busy")]
+        reply = self.successResultOf(self.start("GET", timeout=5, late=30, retries=2))
+        self.assertEqual((reply.status, reply.body, len(self.hooks.got)), (503, b"busy", 9))
+
     def test_kept(self) -> None:
         """Connections are closed before Node and uvicorn close them: a POST would be lost with one."""
         self.assertLess(IDLE, 5)

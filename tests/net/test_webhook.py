@@ -49,7 +49,8 @@ def deep(levels: int) -> Any:
 class Runs(SynchronousTestCase):
     def setUp(self) -> None:
         self.hooks = Hooks()
-        self.http = Http(Clock(), Tools(), lambda: 0.0)
+        self.clock = Clock()
+        self.http = Http(self.clock, Tools(), lambda: 0.0)
         self.http._agent = Packed(RequestTraversalAgent(self.hooks))
         self.notes: list[Exchange] = []
 
@@ -84,6 +85,16 @@ class Asked(Runs):
         self.assertEqual(headers["x-extenbot-signature"], [signature("s", 0, data)])
         for name, value in {"authorization": "Bearer t", "x-api": "v", "idempotency-key": "k1"}.items():
             self.assertEqual(headers[name], [value])
+
+    def test_late(self) -> None:
+        """What has been asked for in time may be answered somewhat later, for the timeline."""
+        self.hooks.silent = True
+        context = ToolContext("b1", "c1", "100", late=3)
+        slow = Deferred.fromCoroutine(WEBHOOK.run(replace(ASK, timeout=2), {"q": "x"}, context, self.http))
+        self.clock.advance(4.5)
+        self.assertNoResult(slow)
+        self.clock.advance(0.5)
+        self.assertIn("within 5 seconds", str(self.failureResultOf(slow, ToolFailed).value))
 
     def test_query(self) -> None:
         """A GET has its arguments in the query, beside those of the URL; with a template it has a body."""
