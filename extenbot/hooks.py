@@ -40,6 +40,9 @@ EVERY = 2.0
 TOGETHER = 20
 """Posts that are under way at one time."""
 
+OF_ONE_BOT = 5
+"""Of these, as many are of one bot: its server may be one that never answers."""
+
 FORGETTING = 3600.0
 """Seconds between two times at which what is too old is forgotten."""
 
@@ -69,7 +72,7 @@ async def _asked(outside: Outside, bot: Bot, variables: Json, noted: Callable[[E
     }
     try:
         reply = await outside.fetch(
-            bot.id,
+            f"before {bot.id}",
             "POST",
             bot.before_url,
             token=bot.hook_token,
@@ -138,7 +141,9 @@ class Delivery:
             self._forgot_at = now
             await self._store.run(self._store.outbox.forget)
         free = TOGETHER - len(self._busy)
-        for post in await self._store.run(self._store.outbox.due, free, frozenset(self._busy)) if free else ():
+        if not free:
+            return
+        for post in await self._store.run(self._store.outbox.due, free, OF_ONE_BOT, frozenset(self._busy)):
             self._busy.add(post.call_id)
             self._tasks.start(self._deliver(post), "a post after a call")
 
@@ -160,7 +165,7 @@ class Delivery:
             return "the bot is gone"
         try:
             reply = await self._outside.fetch(
-                bot.id,
+                f"after {bot.id}",
                 "POST",
                 post.url,
                 token=bot.hook_token,

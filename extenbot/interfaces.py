@@ -615,7 +615,7 @@ class Outside(Protocol):
 
     async def fetch(
         self,
-        bot_id: str,
+        queue: str,
         method: str,
         url: str,
         *,
@@ -631,6 +631,7 @@ class Outside(Protocol):
     ) -> Reply:
         """One request of a bot with its redirects and retries, bounded in time, size and number; `ToolFailed`.
 
+        Of one `queue` so many are under way at a time; a bot has several, so that no call waits for posts after calls.
         `token` is sent as bearer, `secret` signs, `key` becomes Idempotency-Key; any status is a good reply. After
         `timeout` no request is begun, as the caller has been told by then; what is under way has `late` seconds more.
         """

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot.errors import ToolFailed
-from extenbot.hooks import DELIVERY, EVERY, PATIENCE, TOGETHER, Delivery, ask, screening
+from extenbot.hooks import DELIVERY, EVERY, OF_ONE_BOT, PATIENCE, TOGETHER, Delivery, ask, screening
 from extenbot.interfaces import Bot, Reply, Screening
 from extenbot.store.outbox import PAUSES, Outbox
 from tests.store.examples import record
@@ -30,8 +30,8 @@ class Servers:
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.waiting: list[Deferred[Reply]] = []
 
-    async def fetch(self, bot_id: str, method: str, url: str, **more: Any) -> Reply:
-        self.asked.append((bot_id, f"{method} {url}", more))
+    async def fetch(self, queue: str, method: str, url: str, **more: Any) -> Reply:
+        self.asked.append((queue, f"{method} {url}", more))
         waiting: Deferred[Reply] = Deferred()
         self.waiting.append(waiting)
         return await waiting
@@ -56,8 +56,8 @@ class Before(SynchronousTestCase):
     def test_asked(self) -> None:
         """The owner is told who calls whom, signed, with the bearer token, and has a second to answer."""
         asked = self.asked()
-        [(bot_id, request, more)] = self.servers.asked
-        self.assertEqual((bot_id, request), ("b1", "POST https://pbx.example/before"))
+        [(queue, request, more)] = self.servers.asked
+        self.assertEqual((queue, request), ("before b1", "POST https://pbx.example/before"))  # not that of functions
         self.assertEqual((more["token"], more["secret"], more["timeout"]), ("t", "s", PATIENCE))
         body = json.loads(more["body"])
         self.assertEqual((body["caller"], body["caller_name"], body["called"]), ("100", "Ada", "200"))
@@ -135,8 +135,8 @@ class After(SynchronousTestCase):
         self.ends("c1")
         self.assertEqual(self.servers.asked, [])
         self.reactor.advance(EVERY)
-        [(bot_id, request, more)] = self.servers.asked
-        self.assertEqual((bot_id, request), (self.bot.id, "POST https://pbx.example/after"))
+        [(queue, request, more)] = self.servers.asked
+        self.assertEqual((queue, request), (f"after {self.bot.id}", "POST https://pbx.example/after"))
         self.assertEqual((more["token"], more["secret"], more["key"]), ("t", "s", "c1"))
         self.assertEqual(more["timeout"], DELIVERY)
         self.assertEqual(json.loads(more["body"])["call"], "c1")
@@ -161,15 +161,24 @@ class After(SynchronousTestCase):
         self.assertEqual(self.left(), [])
 
     def test_side_by_side(self) -> None:
-        """A server that takes its time does not keep others waiting; not more than so many at once are under way."""
-        self.ends(*(f"c{number:02}" for number in range(TOGETHER + 1)))
+        """A server that never answers keeps no other bot's waiting; not more than so many at once are under way."""
+        bots = [self.bot]
+        values = {"after_url": "https://pbx.example/after"}
+        bots += [self.store.bots.add(self.account.id, {"name": f"B{n}", **values}) for n in range(4)]
+        self.store.directory.load()
+        for number in range(OF_ONE_BOT + 1):
+            for place, bot in enumerate(bots):
+                self.store.calls.write(record(self.account.id, bot.id, id=f"c{number}{place}"))
         self.start()
         self.assertEqual(len(self.servers.waiting), TOGETHER)
+        for bot in bots:
+            self.assertLessEqual(sum(bot.id in queue for queue, *_ in self.servers.asked), OF_ONE_BOT)
         self.reactor.advance(EVERY)
         self.assertEqual(len(self.servers.waiting), TOGETHER)
         self.servers.answer(place=7)
         self.reactor.advance(EVERY)
-        self.assertEqual(json.loads(self.servers.asked[-1][2]["body"])["call"], f"c{TOGETHER}")
+        self.assertEqual(len(self.servers.waiting), TOGETHER)
+        self.assertEqual(len({more["key"] for _, _, more in self.servers.asked}), TOGETHER + 1)
 
     def test_bot_gone(self) -> None:
         """With the bot its posts are gone."""

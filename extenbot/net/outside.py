@@ -205,7 +205,7 @@ class Http:
         self._pool.cachedConnectionTimeout = IDLE
         self._pool.retryAutomatically = True  # a GET that met the closing of a kept connection
         self._agent = Packed(Agent.usingEndpointFactory(reactor, endpoints, self._pool))
-        self._turns: dict[str, tuple[DeferredSemaphore, int]] = {}  # by bot, and how many want one
+        self._turns: dict[str, tuple[DeferredSemaphore, int]] = {}  # by queue, and how many want one
 
     def allowed(self, address: str) -> bool:
         """Whether bots may connect to this IP address."""
@@ -218,7 +218,7 @@ class Http:
 
     async def fetch(
         self,
-        bot_id: str,
+        queue: str,
         method: str,
         url: str,
         *,
@@ -240,7 +240,7 @@ class Http:
         def over(_result: object, _seconds: float) -> NoReturn:
             raise ToolFailed(times.words)
 
-        work = self._in_turn(bot_id, lambda: self._tries(wish, retries, times, noted))
+        work = self._in_turn(queue, lambda: self._tries(wish, retries, times, noted))
         try:
             return await work.addTimeout(timeout + late, self._clock, over)
         except ToolFailed as error:
@@ -248,18 +248,18 @@ class Http:
 
     # -- One after the other
 
-    def _in_turn(self, bot_id: str, work: Callable[[], Any]) -> Deferred[Reply]:
-        """Do it when fewer than the allowed number of this bot's are under way."""
-        turns, wanted = self._turns.get(bot_id, (None, 0))
+    def _in_turn(self, queue: str, work: Callable[[], Any]) -> Deferred[Reply]:
+        """Do it when fewer than the allowed number of this queue are under way."""
+        turns, wanted = self._turns.get(queue, (None, 0))
         turns = turns or DeferredSemaphore(self._settings.in_flight)
-        self._turns[bot_id] = turns, wanted + 1
+        self._turns[queue] = turns, wanted + 1
 
         def over(result: Any) -> Any:
-            turns, wanted = self._turns[bot_id]
+            turns, wanted = self._turns[queue]
             if wanted > 1:
-                self._turns[bot_id] = turns, wanted - 1
+                self._turns[queue] = turns, wanted - 1
             else:
-                del self._turns[bot_id]
+                del self._turns[queue]
             return result
 
         done: Deferred[Reply] = turns.run(lambda: Deferred.fromCoroutine(work()))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from extenbot.interfaces import CallRecord
 from extenbot.store import tables
@@ -110,12 +110,19 @@ class Outbox:
         self._database = database
         self._now = now
 
-    def due(self, most: int, besides: Collection[str] = ()) -> list[Post]:
-        """What is to be posted now, the oldest first, but for the calls that are being told already."""
+    def due(self, most: int, of_one_bot: int, besides: Collection[str] = ()) -> list[Post]:
+        """What is to be posted now, the oldest first, but for the calls that are being told already.
+
+        Of one bot the oldest `of_one_bot`, those that are being told included.
+        """
         table, now = tables.outbox, self._now()
-        query = select(table).where(table.c.next_try > 0, table.c.next_try <= now, table.c.call_id.not_in(besides))
+        order = table.c.created, table.c.call_id
+        place = func.row_number().over(partition_by=table.c.bot_id, order_by=order).label("place")
+        due = select(table.c.call_id, place).where(table.c.next_try > 0, table.c.next_try <= now).subquery()
+        query = select(table).join(due, due.c.call_id == table.c.call_id)
+        query = query.where(due.c.place <= of_one_bot, table.c.call_id.not_in(besides))
         with self._database.read() as connection:
-            rows = connection.execute(query.order_by(table.c.created, table.c.call_id).limit(most))
+            rows = connection.execute(query.order_by(*order).limit(most))
             return [_post(row) for row in rows]
 
     def forget(self) -> None:

@@ -230,7 +230,7 @@ class Service:
         self.replies = list(replies)
         self.asked: list[tuple[str, str, Any, dict[str, Any]]] = []
 
-    async def fetch(self, bot_id: str, method: str, url: str, *, body: bytes = b"", **more: Any) -> Reply:
+    async def fetch(self, queue: str, method: str, url: str, *, body: bytes = b"", **more: Any) -> Reply:
         self.asked.append((method, url, json.loads(body), more))
         return self.replies.pop(0)
 

@@ -59,7 +59,7 @@ class OutboxTest(Posts):
     def test_told(self) -> None:
         """The owner gets who called, when, why it ended, what it cost, what was said and where it can be heard."""
         self.ended()
-        [post] = self.outbox.due(10)
+        [post] = self.outbox.due(10, 10)
         self.assertEqual((post.call_id, post.url, post.tries), ("c1", AFTER, 0))
         told = json.loads(post.body)
         self.assertEqual(told["bot"], {"id": self.ada.id, "name": "Ada"})
@@ -69,14 +69,14 @@ class OutboxTest(Posts):
         self.assertEqual(told["events"][0], {"at": 0.0, "what": "invited", "fields": {"peer": "10.8.0.1:5060"}})
         self.assertEqual(told["recording"], "https://pages.example/calls/c1/recording.wav")
         self.ended(id="c2", recorded=False)
-        self.assertEqual(json.loads(self.outbox.due(10)[1].body)["recording"], "")
+        self.assertEqual(json.loads(self.outbox.due(10, 10)[1].body)["recording"], "")
 
     def test_odd_words(self) -> None:
         """Whatever was said on the phone or sent by a server, what is posted is JSON that anybody can read."""
         odd = ("nul \0 in it", 'a backslash before \\u0000"', "half \udc80 of a pair", "\\", '{"a": "\\u0000"}')
         events = tuple(Event(1.0, "tool.answered", {"output": words}) for words in odd)
         self.ended(transcript=tuple(Line("caller", words, 1.0) for words in odd), events=events)
-        [post] = self.outbox.due(10)
+        [post] = self.outbox.due(10, 10)
         self.assertNotIn("\\ud", post.body.lower())
         told = json.loads(post.body.encode("utf-8"))
         for found in ([each["text"] for each in told["transcript"]], [e["fields"]["output"] for e in told["events"]]):
@@ -106,10 +106,10 @@ class OutboxTest(Posts):
         self.ended()
         waited = []
         while self.next_due():
-            [post] = self.outbox.due(10)
+            [post] = self.outbox.due(10, 10)
             began = self.time
             self.outbox.failed(post, "the webhook answered 500")
-            self.assertEqual(self.outbox.due(10), [])
+            self.assertEqual(self.outbox.due(10, 10), [])
             self.time = self.next_due() or self.time
             waited.append(self.time - began)
         self.assertEqual(waited[:7], [*PAUSES, LATER, LATER])
@@ -120,12 +120,12 @@ class OutboxTest(Posts):
         self.assertEqual((post.next_try, post.trouble, post.tries), (0.0, "the webhook answered 500", len(waited)))
         self.time = BEGAN + KEPT - 1
         self.outbox.forget()
-        self.assertEqual((self.outbox.due(10), len(self.outbox.all())), ([], 1))
+        self.assertEqual((self.outbox.due(10, 10), len(self.outbox.all())), ([], 1))
         self.assertTrue(self.outbox.retry("c1"))
-        self.assertEqual([post.call_id for post in self.outbox.due(10)], ["c1"])
+        self.assertEqual([post.call_id for post in self.outbox.due(10, 10)], ["c1"])
         self.time += KEPT + 1
         self.outbox.forget()
-        self.assertEqual((self.outbox.due(10), self.outbox.all()), ([], []))
+        self.assertEqual((self.outbox.due(10, 10), self.outbox.all()), ([], []))
         self.assertFalse(self.outbox.retry("c1"))
 
     def test_restart(self) -> None:
@@ -135,10 +135,22 @@ class OutboxTest(Posts):
             self.ended(id=f"c{number}")
         self.database.close()
         self.reopen()
-        self.assertEqual([post.call_id for post in self.outbox.due(2)], ["c0", "c1"])
-        self.assertEqual([post.call_id for post in self.outbox.due(2, {"c1"})], ["c0", "c2"])
+        self.assertEqual([post.call_id for post in self.outbox.due(2, 10)], ["c0", "c1"])
+        self.assertEqual([post.call_id for post in self.outbox.due(2, 10, {"c1"})], ["c0", "c2"])
         self.outbox.accepted("c0")
-        self.assertEqual([post.call_id for post in self.outbox.due(2)], ["c1", "c2"])
+        self.assertEqual([post.call_id for post in self.outbox.due(2, 10)], ["c1", "c2"])
+
+    def test_others(self) -> None:
+        """A bot whose server takes nothing does not keep another's posts waiting, however many it has."""
+        eva = Bots(self.database).add(self.account.id, {"name": "Eva", "after_url": AFTER})
+        for number in range(6):
+            self.ended(id=f"c{number}")
+        self.assertTrue(self.calls.write(record(self.account.id, eva.id, id="c6")))
+        due = [post.call_id for post in self.outbox.due(5, 2)]
+        self.assertEqual(due, ["c0", "c1", "c6"])
+        self.assertEqual(self.outbox.due(5, 2, due), [])
+        self.outbox.accepted("c0")
+        self.assertEqual([post.call_id for post in self.outbox.due(5, 2, due)], ["c2"])
 
     def test_gone(self) -> None:
         """A bot or an account that goes takes along what was to be told of it; another's is not shown."""
