@@ -67,6 +67,11 @@ class ToolFailed(ExtenbotError):
     """A function did not work; the text is told to the model."""
 
 
+def unanswered(seconds: float) -> str:
+    """What is said of a server or function that was given so long."""
+    return f"not answered within {seconds:g} second{'' if seconds == 1 else 's'}"
+
+
 class Invalid(ExtenbotError):
     """Input from a form, a command or the API is wrong: one sentence per field."""
 

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from extenbot.ai import built_in, mcp, tools
 from extenbot.ai.arguments import mistakes
 from extenbot.consent import Consent
-from extenbot.errors import ToolFailed
+from extenbot.errors import ToolFailed, unanswered
 from extenbot.interfaces import Bot, CallLog, Exchange, Function, Json, McpServer, ToolCall, ToolContext, Voice
 from extenbot.journal import SHOWN, fields_of
 from extenbot.keypad import Keypad
@@ -214,7 +214,7 @@ class Toolbox:
         def give_up() -> None:
             nonlocal late
             late = True
-            answer(_failed(f"it has not answered within {patience:g} seconds.", failure), speak=True)
+            answer(_failed(f"it has {unanswered(patience)}.", failure), speak=True)
 
         watch = self._clock.callLater(patience, give_up)
         try:

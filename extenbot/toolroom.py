@@ -102,7 +102,9 @@ def function_run(office: Office) -> None:
 
     function = _function(office)
     parameters = tools.tool(function).get("parameters")
-    arguments = _arguments(office) or samples.sample(parameters if isinstance(parameters, dict) else {})
+    arguments = _arguments(office)
+    if arguments is None:
+        arguments = samples.sample(parameters if isinstance(parameters, dict) else {})
     _report(office, [(function.name, arguments, _tried(office, [(function, "", arguments)])[0])])
 
 
@@ -196,7 +198,8 @@ def mcp_run(office: Office) -> None:
         listed = {tool["name"]: tool for tool in await bench.list_tools(server)}
         if name not in listed:
             raise Mistake(f"{server.label} has no tool {name}; it has {', '.join(listed)}.")
-        arguments = _arguments(office) or samples.sample(listed[name]["parameters"])
+        given = _arguments(office)
+        arguments = samples.sample(listed[name]["parameters"]) if given is None else given
         return arguments, await bench.try_tool(server, name, arguments)
 
     arguments, ran = trying.alone(office.settings, work)
@@ -262,14 +265,13 @@ def _account_id(office: Office) -> str | None:
     return office.account(owner).id if owner else None
 
 
-def _arguments(office: Office) -> dict[str, Any]:
-    text = document(office.given.get("arguments", "")).strip()
-    if not text:
-        return {}
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise Invalid({"arguments": f"It is not JSON: {error}."}) from None
+def _arguments(office: Office) -> Json | None:
+    """What was given; None when nothing was."""
+    from extenbot.ai import pasted
+
+    if "arguments" not in office.given:
+        return None
+    found = pasted.read(document(office.given["arguments"]), "arguments")
     if not isinstance(found, dict):
         raise Invalid({"arguments": "It must be a JSON object."})
     return found

@@ -13,6 +13,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from extenbot import toolroom
 from extenbot.cli import main
 from extenbot.interfaces import Registration, Standing
 from extenbot.media import g711
@@ -22,6 +23,7 @@ from extenbot.store.calls import Calls
 from extenbot.store.database import Database
 from extenbot.store.registrations import Registrations
 from extenbot.web import wav
+from extenbot.web.seams import Ran
 from tests.store.examples import record
 from tests.store.inline import new_folder
 
@@ -210,6 +212,48 @@ class Command(SynchronousTestCase):
         self.assertIn("cannot be read", self.bad("function", "add", "--description", "@nowhere")[0])
         self.good("function", "remove", "two_numbers")
         self.assertEqual(self.good("function", "list"), [])
+
+    def test_function_run(self) -> None:
+        """Arguments are what was given, read as leniently as in the pages, or a sample; mistakes have their place."""
+        self.good("account", "add", "you@example.org")
+        schema = {"type": "object", "properties": {"day": {"type": "string"}}}
+        description = json.dumps({"name": "tides", "parameters": schema})
+        self.good("function", "add", "--url", "https://example.org/", "--description", description)
+        used: list[Any] = []
+
+        def tried(_office: Any, uses: Any) -> list[Ran]:
+            used.extend(arguments for _, _, arguments in uses)
+            return [Ran((), "High.", failed=False)]
+
+        self.patch(toolroom, "_tried", tried)
+        for given in ([], ["--arguments", "{}"], ["--arguments", '{"day": "Monday",}']):
+            self.assertEqual(self.good("function", "run", "tides", *given)[0]["heard"], "High.")
+        self.assertEqual(used, [{"day": "Tuesday"}, {}, {"day": "Monday"}])
+        self.assertIn("line 1, column 7", self.bad("function", "run", "tides", "--arguments", '{"a": }')[0])
+        self.assertIn("JSON object", self.bad("function", "run", "tides", "--arguments", "[1]")[0])
+
+    def test_function_import(self) -> None:
+        """A curl command that works is a function; so is an operation of a document, which lists what it has."""
+        self.good("account", "add", "you@example.org")
+        self.good("bot", "add", "--name", "Ada")
+        given = "curl https://flows.example.org/tickets -H 'Authorization: Bearer k' -d '{\"title\": \"Broken\"}'"
+        made = self.good("function", "import", "--curl", given, "--bot", "Ada")
+        self.assertEqual((made["url"], made["token"], len(made["bots"])), (given.split()[1], "set", 1))
+        (file := self.folder / "shop.yaml").write_text(
+            "openapi: 3.0.0\nservers: [{url: https://shop.example.org}]\npaths:\n  /orders/{number}:\n"
+            "    get: {operationId: order, summary: Status of an order, parameters: "
+            "[{name: number, in: path, required: true, schema: {type: integer}}]}\n"
+        )
+        operation = "GET /orders/{number}"
+        listed = self.good("function", "import", "--openapi", f"@{file}")
+        self.assertEqual(listed, [{"key": operation, "words": "Status of an order"}])
+        made = self.good("function", "import", "--openapi", f"@{file}", "--operation", operation, "--name", "Orders")
+        self.assertEqual((made["url"], made["method"]), ("https://shop.example.org/orders/{number}", "GET"))
+        self.assertEqual(made["name"], "Orders")
+        self.assertIn("--curl", self.bad("function", "import")[0])
+        self.assertIn(
+            "no such operation", self.bad("function", "import", "--openapi", f"@{file}", "--operation", "x")[0]
+        )
 
     def test_function_fields(self) -> None:
         """Every field of a function has an option; an edit keeps the rest; secrets are told as set, never shown."""

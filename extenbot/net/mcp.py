@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, Defer
 from twisted.logger import Logger
 
 from extenbot.ai import mcp
-from extenbot.errors import ToolFailed
+from extenbot.errors import ToolFailed, unanswered
 from extenbot.interfaces import Exchange, Json, McpServer, unnoted
 
 IDLE = 600.0
@@ -113,7 +113,7 @@ class Servers:
         began, said, trouble = self._clock.seconds(), "", ""
 
         def late(_result: object, seconds: float) -> NoReturn:
-            raise ToolFailed(f'the MCP server "{server.label}" has not answered within {seconds:g} seconds')
+            raise ToolFailed(f'the MCP server "{server.label}" has {unanswered(seconds)}')
 
         try:
             used = Deferred.fromCoroutine(self._used(server, name, arguments))
@@ -275,7 +275,7 @@ class _Warm:
 
     def _give_up(self) -> None:
         session = self._session
-        self.lost(f"has not answered within {OPENING:g} seconds")
+        self.lost(f"has {unanswered(OPENING)}")
         if session is not None:
             session.close()
 

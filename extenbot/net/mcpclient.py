@@ -25,6 +25,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from extenbot import __version__
+from extenbot.errors import unanswered
 from extenbot.interfaces import Json, McpServer
 from extenbot.net.mcphttp import CONNECTING, REPLY, Watched, status_words, trusting
 
@@ -289,7 +290,7 @@ def words(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, TimeoutError):
-        return f"has not answered within {ASKED:g} seconds"
+        return f"has {unanswered(ASKED)}"
     if isinstance(error, MCPError):
         if error.message.startswith(_LARGE):
             return f"has sent more than {REPLY >> 20} MiB"

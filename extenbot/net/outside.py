@@ -41,7 +41,7 @@ from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from extenbot import __version__
-from extenbot.errors import ToolFailed
+from extenbot.errors import ToolFailed, unanswered
 from extenbot.interfaces import Exchange, Reply, unnoted
 from extenbot.net.certificate import Authorities
 from extenbot.net.checked import Endpoints
@@ -169,7 +169,7 @@ class _Times:
 
     def __init__(self, now: float, timeout: float, late: float) -> None:
         self.begin, self.end = now + timeout, now + timeout + late
-        self.words = f"it has not answered within {timeout + late:g} seconds"
+        self.words = f"it has {unanswered(timeout + late)}"
 
 
 class _Passing(Exception):
