@@ -2,6 +2,9 @@
 
 The service lists the tools, calls them and knows their results before we do. Of us it wants to hear whether a call is
 allowed, where its server is set so, and sometimes to be asked to speak of the result (openai-realtime.md 3.6).
+
+What belongs to a response is told twice, as its output and as an item of the conversation; a list of tools, and what
+is called after a yes, may come as an item of the conversation alone.
 """
 
 from __future__ import annotations
@@ -26,11 +29,27 @@ class Provided:
         self._log = log
         self._tell = tell
         self._asked: set[str] = set()
+        self._known: set[str] = set()
+        self._labels: dict[str, str] = {}  # of servers whose tools are being listed, by item
         self._answers = 0
 
+    def began(self, item: Json) -> None:
+        """An item is there, and not complete yet."""
+        if word(item, "type") == "mcp_list_tools":
+            self._labels[word(item, "id")] = word(item, "server_label")
+
+    def not_listed(self, item_id: str) -> None:
+        """The service has no tools of a server: it is down, or will not have us."""
+        label = self._labels.get(item_id, "")
+        self._log.happened("mcp.listed", server=label, tools=0, trouble="Its tools could not be listed.")
+
     def came(self, item: Json) -> bool:
-        """An item is complete; whether it is a result that the model should speak of."""
-        kind = word(item, "type")
+        """An item is complete; whether it is a result that the model should speak of. Told again it is none."""
+        kind, name = word(item, "type"), word(item, "id")
+        if name in self._known:
+            return False
+        if name:
+            self._known.add(name)
         if kind == "mcp_list_tools":
             listed = item.get("tools")
             self._log.happened(

@@ -75,7 +75,6 @@ _UNUSED = (
     "input_audio_buffer.cleared",
     "input_audio_buffer.timeout_triggered",
     "mcp_list_tools.completed",
-    "mcp_list_tools.failed",
     "mcp_list_tools.in_progress",
     "rate_limits.updated",
     "response.content_part.added",
@@ -507,6 +506,11 @@ class Talk:
 
     def _item_placed(self, event: Json) -> None:
         self._words.placed(self._name(text(section(event, "item"), "id")), self._previous(event))
+        self._provided.began(section(event, "item"))
+
+    def _item_settled(self, event: Json) -> None:
+        self._item_placed(event)
+        self._service_did(section(event, "item"))
 
     def _caller_words(self, event: Json) -> None:
         item, words = text(event, "item_id"), word(event, "delta")
@@ -720,17 +724,22 @@ class Talk:
 
     def _item_done(self, event: Json) -> None:
         item = section(event, "item")
-        if word(item, "type").startswith("mcp_"):
-            if self._provided.came(item):
-                self._owed = False
-                self._timers.set("provided", PROVIDED, self._speak_of_it)
-            return
+        self._service_did(item)
         if word(item, "type") != "function_call" or word(item, "status") != "completed":
             return  # arguments of a call that was cut off are cut off too
         call_id, name, response = text(item, "call_id"), text(item, "name"), text(event, "response_id")
         self._owed = False
         turn, place = self._turn(response), number(event, "output_index")
         self._functions.asked(turn, place, call_id, name, word(item, "arguments"))
+
+    def _service_did(self, item: Json) -> None:
+        """An item is complete that may be of a tool of the service's own."""
+        if word(item, "type").startswith("mcp_") and self._provided.came(item):
+            self._owed = False
+            self._timers.set("provided", PROVIDED, self._speak_of_it)
+
+    def _not_listed(self, event: Json) -> None:
+        self._provided.not_listed(word(event, "item_id"))
 
     def _speak_of_it(self) -> None:
         """The service has called a tool by itself; models often wait to be asked before they speak of the result."""
@@ -765,6 +774,8 @@ class Talk:
 
     _READERS: ClassVar[dict[str, _Reader | None]] = {
         **_LAST,
+        "conversation.item.done": _item_settled,
+        "mcp_list_tools.failed": _not_listed,
         "input_audio_buffer.speech_started": _speech_started,
         "input_audio_buffer.speech_stopped": _speech_stopped,
         "response.created": _created,

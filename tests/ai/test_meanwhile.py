@@ -187,13 +187,40 @@ class Provided(SynchronousTestCase):
         """What it has listed and called stands in the timeline, with what went wrong."""
         world = World().talk()
         world.created("r1")
-        self.item(world, "mcp_list_tools", tools=[{"name": "order"}])
+        self.item(world, "mcp_list_tools", id="l1", tools=[{"name": "order"}])
         self.item(
             world, "mcp_call", name="order", arguments="{}", output="", error={"type": "http_error", "message": "502"}
         )
         self.assertEqual(world.log.of("mcp.listed"), [{"server": "shop", "tools": 1}])
         [called] = world.log.of("mcp.called")
         self.assertEqual((called["name"], called["trouble"]), ("order", "502"))
+
+    def test_outside_responses(self) -> None:
+        """Lists come between responses, before the greeting even; what comes both ways counts once."""
+        world = World().open()
+        for name, label in (("l1", "shop"), ("l2", "bank")):
+            item = {"id": name, "type": "mcp_list_tools", "server_label": label, "tools": []}
+            world.server("conversation.item.added", item=item)
+        world.server("conversation.item.done", item={**item, "id": "l1", "server_label": "shop", "tools": [{}, {}]})
+        world.server("mcp_list_tools.completed", item_id="l1")
+        world.server("mcp_list_tools.failed", item_id="l2")
+        shop, bank = world.log.of("mcp.listed")
+        self.assertEqual((shop["server"], shop["tools"]), ("shop", 2))
+        self.assertEqual((bank["server"], bank["tools"], bool(bank["trouble"])), ("bank", 0, True))
+        item = {"id": "m1", "type": "mcp_approval_request", "server_label": "shop", "name": "order", "arguments": "{}"}
+        world.server("conversation.item.done", item=item)
+        world.server("response.output_item.done", response_id="r1", output_index=0, item=item)
+        self.assertEqual([what for what, _ in world.listener.told].count("approval"), 1)
+        world.sent()
+        world.voice.greet()
+        world.voice.approved("m1", True)
+        world.voice.approved("m1", True)
+        approvals = [event for event in world.sent() if "mcp_approval_response" in str(event)]
+        self.assertEqual(len(approvals), 1)
+        item = {"id": "m2", "type": "mcp_call", "server_label": "shop", "name": "order", "output": "Tea."}
+        for _ in range(2):
+            world.server("conversation.item.done", item=item)
+        self.assertEqual(len(world.log.of("mcp.called")), 1)
 
     def test_spoken_of(self) -> None:
         """A model that does not speak of a result by itself is asked to, once; one that does is not."""
