@@ -658,6 +658,16 @@ class McpServers(Protocol):
         """Use a tool, within `server.timeout`; what the model shall hear, or `ToolFailed`."""
 
 
+class McpBench(McpServers, Protocol):
+    """The same for who tries a server out."""
+
+    async def all_tools(self, server: McpServer, patience: float) -> tuple[Json, ...]:
+        """Its tools, allowed or not, connected to now if need be, within `patience` seconds.
+
+        `ToolFailed` says why there are none.
+        """
+
+
 class Screening(NamedTuple):
     """What the webhook before a call has said."""
 

@@ -22,8 +22,8 @@ from extenbot.interfaces import (
     Function,
     ITool,
     Json,
+    McpBench,
     McpServer,
-    McpServers,
     Outside,
     ToolContext,
 )
@@ -57,7 +57,7 @@ def runner(outside: Outside) -> RunTool:
 class Bench:
     """Runs one thing and tells all of it."""
 
-    def __init__(self, run: RunTool, servers: McpServers, clock: Any) -> None:
+    def __init__(self, run: RunTool, servers: McpBench, clock: Any) -> None:
         self._run = run
         self._servers = servers
         self._clock = clock
@@ -81,12 +81,7 @@ class Bench:
 
     async def list_tools(self, server: McpServer) -> tuple[Json, ...]:
         """All tools of an MCP server, waiting for it to come up; `ToolFailed` when it does not."""
-        whole = replace(server, allowed=(), wait=PATIENCE)
-        if not self._servers.tools(whole):
-            await self._servers.ready(whole)
-        if listed := self._servers.tools(whole):
-            return listed
-        raise ToolFailed(f"The MCP server {server.label} has not listed any tools within {PATIENCE:g} s.")
+        return await self._servers.all_tools(server, PATIENCE)
 
     async def _tried(self, work: Callable[[], Awaitable[str]], found: list[Exchange], sentence: str = "") -> Ran:
         began = self._clock.seconds()

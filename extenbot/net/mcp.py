@@ -94,6 +94,21 @@ class Servers:
         warm.waiting.add(enough)
         return done
 
+    async def all_tools(self, server: McpServer, patience: float) -> tuple[Json, ...]:
+        """As in `interfaces.McpBench`."""
+
+        def late(_result: object, seconds: float) -> NoReturn:
+            raise ToolFailed(f"has {unanswered(seconds)}")
+
+        warm = self._of(server)
+        try:
+            await warm.session().addTimeout(patience, self._clock, late)
+        except ToolFailed as error:
+            raise ToolFailed(f'The MCP server "{server.label}" {error}.') from error
+        if found := warm.tools(()):
+            return found
+        raise ToolFailed(f'The MCP server "{server.label}" has no tools.')
+
     def watch(self, server: McpServer, changed: Callable[[], None]) -> Callable[[], None]:
         """As in `interfaces.McpServers`."""
         warm = self._of(server)

@@ -62,7 +62,9 @@ class Guarded(httpcore2.AsyncNetworkBackend):
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
         good = [address for address in addresses if self._allowed(address)]
         if not good:
-            raise Trouble(f"is at {addresses[0]}, an address that bots may not connect to")
+            raise Trouble(
+                f"is at {addresses[0]}, which is private: the operator can name it in the setting [tools] allow"
+            )
         for address in good:
             try:
                 return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)

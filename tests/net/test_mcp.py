@@ -108,6 +108,25 @@ class Knowing(Case):
         self.assertEqual(len(self.sessions), 2)
         self.successResultOf(self.servers.ready(SHOP))
 
+    def test_listed(self) -> None:
+        """Who tries a server out is told its tools, or why there are none, of an attempt that is made at once."""
+        first = Deferred.fromCoroutine(self.servers.all_tools(SHOP, 10))
+        self.sessions[0].listener.lost("cannot be reached")
+        words = str(self.failureResultOf(first, ToolFailed).value)
+        self.assertEqual(words, 'The MCP server "shop" cannot be reached.')
+        second = Deferred.fromCoroutine(self.servers.all_tools(SHOP, 10))  # long before the next attempt was due
+        self.sessions[1].listener.listed((tool("buy"),))
+        self.assertEqual([found["name"] for found in self.successResultOf(second)], ["buy"])
+        some = replace(SHOP, allowed=("sell",))
+        again = self.successResultOf(Deferred.fromCoroutine(self.servers.all_tools(some, 10)))
+        self.assertEqual((len(again), len(self.sessions)), (1, 2))
+        self.sessions[1].listener.listed(())
+        nothing = Deferred.fromCoroutine(self.servers.all_tools(SHOP, 10))
+        self.assertIn("has no tools", str(self.failureResultOf(nothing, ToolFailed).value))
+        silent = Deferred.fromCoroutine(self.servers.all_tools(replace(SHOP, id="m2"), 10))
+        self.clock.advance(10)
+        self.assertIn("has not answered within 10 seconds", str(self.failureResultOf(silent, ToolFailed).value))
+
     def test_watchers_are_told_of_what_concerns_them(self) -> None:
         """A call hears of new tools while it goes on, not of those it may not use, and not once it has ended."""
         all_seen, end = self.told()

@@ -202,7 +202,7 @@ class Opening(Case):
 
         for host in ("localhost", "127.0.0.1", "127.1", "2130706433"):
             _session, why = await self.open(url.replace("localhost", host), never)
-            self.assertIn("an address that bots may not connect to", why)
+            self.assertRegex(why, r"^is at \S+, which is private: .*\[tools\] allow$")
         self.assertLessEqual({"127.0.0.1"}, set(asked))
         self.assertLessEqual(set(asked), {"127.0.0.1", "::1"})
         self.assertEqual(peer.asked, [])
