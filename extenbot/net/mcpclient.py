@@ -43,6 +43,7 @@ ASKED = 10.0
 """Seconds that the handshake and each page of the list may take."""
 QUARRELS = 200
 """Characters of a server's own words of an error."""
+NOT_MCP = "sends what is not MCP"
 
 _RESULT: Any = TypeAdapter(dict[str, Any])  # as it came: what a tool says becomes text in any case
 _PARTS = TypeAdapter(types.ContentBlock)
@@ -96,6 +97,8 @@ class Client:
         self.opened = False
         self.old = False
         """The server has answered with a 4xx, as those do that speak only the older transport."""
+        self.elsewhere = False
+        """Nothing there speaks this transport: another status, or no MCP at all."""
         self._trouble = ""  # the end of a sentence about the server
         self._ending = asyncio.Event()
         self._changed = asyncio.Event()
@@ -111,6 +114,7 @@ class Client:
                 self._session = session
                 await self._stay(session)
         except Exception as error:  # noqa: BLE001 — a session must not fall because of what a server sends
+            self.elsewhere = self.elsewhere or (not self._trouble and words(error) == NOT_MCP)
             return self._trouble or words(error)
         finally:
             self._session = None
@@ -263,7 +267,8 @@ class Client:
         if not self.opened:
             # What was wrong first is told: after it the other transport may be tried.
             self._trouble = self._trouble or why
-            self.old = 400 <= status < 500 and status not in (401, 403, 407, 429)
+            self.elsewhere = status >= 300 and status not in (401, 403, 407, 429)
+            self.old = self.elsewhere and 400 <= status < 500
             return
         if request.method == "POST":
             self._trouble = why
@@ -274,7 +279,7 @@ class Client:
 
     def _stream_ended(self) -> None:
         """Of the old transport this stream is the session; the new one asks for another by itself."""
-        if self._kind == "sse":
+        if self._kind == "sse" and self.opened:
             self._lost("has broken off the connection")
 
     def _lost(self, why: str) -> None:
@@ -295,7 +300,7 @@ def words(error: BaseException) -> str:
         if error.message.startswith(_LARGE):
             return f"has sent more than {REPLY >> 20} MiB"
         if error.message.startswith(_NOT_MCP):
-            return "sends what is not MCP"
+            return NOT_MCP
         if error.code == types.CONNECTION_CLOSED:
             return "has broken off the connection"
         said = " ".join(error.message.split())[:QUARRELS]
@@ -304,6 +309,8 @@ def words(error: BaseException) -> str:
         return "cannot be asked: its key and headers may have only characters that HTTP allows"
     if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
         return "has a URL that cannot be used"
+    if isinstance(error, httpx2.SSEError):
+        return NOT_MCP
     if isinstance(error, (httpx2.TransportError, httpx2.StreamError)):
         return " ".join(str(error).split())[:QUARRELS] or "has broken off the connection"
-    return "sends what is not MCP"
+    return NOT_MCP

@@ -117,8 +117,8 @@ class _Session:
                 first = first or why
                 if self._client.opened or not self._client.old:
                     break
-            else:
-                why = first
+            if self._client.elsewhere and not self._client.opened:
+                why = first  # it is not for want of the older transport
         except ImportError:
             pass
         except OSError as error:

@@ -169,6 +169,19 @@ class Opening(Case):
         peer = Peer(initialize=(404, "text/html", b"<p>nothing here"))
         self.assertEqual(await self.why(peer, transport=""), "answers with HTTP status 404")
         self.assertEqual([method for method, _params in peer.asked][-1], "GET")
+        page = (200, "text/html", b"<p>welcome")
+        ends, refuses = (200, "text/event-stream", b": hello\n\n"), (401, "text/plain", b"")
+        endpoint = (200, "text/event-stream", b"event: endpoint\ndata: /messages\n\n")
+        older: list[tuple[Any, str]] = [
+            (page, "answers with HTTP status 404"),
+            ((303, "", b""), "answers with HTTP status 404"),
+            (ends, "answers with HTTP status 404"),
+            (endpoint, "has broken off the connection"),
+            (refuses, "refuses our key (HTTP status 401)"),
+        ]
+        for reply, why in older:
+            peer = Peer(initialize=(404, "text/html", b"<p>nothing here"), GET=reply)
+            self.assertEqual(await self.why(peer, transport=""), why, str(reply)[:80])
 
     async def test_an_impossible_key(self) -> None:
         """A key or header that HTTP cannot carry is told as such, and nothing is sent."""
