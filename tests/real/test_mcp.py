@@ -151,7 +151,7 @@ class Sdk(Case):
         await self.until(server, bool)
         slow = Deferred.fromCoroutine(self.refused(server, "slow", seconds=50))
         self.assertEqual(await self.use(server, "add", a=2, b=3), "5")
-        self.assertEqual(await slow, 'the MCP server "peer" has not answered within 1 seconds')
+        self.assertEqual(await slow, 'the MCP server "peer" has not answered within 1 second')
         assert peer.stdout is not None
         lines = [await deferToThread(peer.stdout.readline) for _ in range(2)]
         self.assertEqual(lines, ["slow began\n", "slow was cancelled\n"])
