@@ -163,11 +163,13 @@ class Delivery:
         bot = self._store.directory.by_id(post.bot_id)
         if bot is None:
             return "the bot is gone"
+        if not bot.after_url:
+            return "the bot has no webhook after calls any more"
         try:
             reply = await self._outside.fetch(
                 f"after {bot.id}",
                 "POST",
-                post.url,
+                bot.after_url,  # its token is for that one: what was there before may be somebody else's
                 token=bot.hook_token,
                 secret=bot.hook_secret,
                 key=post.call_id,

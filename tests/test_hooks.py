@@ -180,6 +180,22 @@ class After(SynchronousTestCase):
         self.assertEqual(len(self.servers.waiting), TOGETHER)
         self.assertEqual(len({more["key"] for _, _, more in self.servers.asked}), TOGETHER + 1)
 
+    def test_moved(self) -> None:
+        """What waits goes to the server that the owner names now, and never its token to the one before."""
+        self.ends("c1")
+        self.store.bots.edit(self.bot.id, {"after_url": "https://new.example/after", "hook_token": "t2"})
+        self.store.directory.load()
+        self.start()
+        [(_, request, more)] = self.servers.asked
+        self.assertEqual((request, more["token"]), ("POST https://new.example/after", "t2"))
+        self.servers.answer(503)
+        self.assertEqual([post.url for post in self.store.outbox.all()], ["https://new.example/after"])
+        self.store.bots.edit(self.bot.id, {"after_url": ""})
+        self.store.directory.load()
+        self.reactor.pump([EVERY] * round(PAUSES[0] / EVERY + 1))
+        self.assertEqual(len(self.servers.asked), 1)
+        self.assertEqual(self.left(), [("c1", 2, "the bot has no webhook after calls any more")])
+
     def test_bot_gone(self) -> None:
         """With the bot its posts are gone."""
         self.ends("c1")

@@ -145,12 +145,13 @@ class Outbox:
             connection.execute(update(tables.outbox).where(tables.outbox.c.call_id == post.call_id).values(row))
 
     def all(self, account_id: str | None = None) -> list[Post]:
-        """What waits or has been given up, the latest first."""
-        table = tables.outbox
-        query = select(table).order_by(table.c.created.desc(), table.c.call_id)
+        """What waits or has been given up, the latest first, with the URL that its bot has now."""
+        table, bots = tables.outbox, tables.bots.c
+        query = select(table, bots.after_url).join(tables.bots, bots.id == table.c.bot_id)
+        query = query.order_by(table.c.created.desc(), table.c.call_id)
         with self._database.read() as connection:
             rows = connection.execute(query if account_id is None else query.where(table.c.account_id == account_id))
-            return [_post(row) for row in rows]
+            return [_post(row)._replace(url=row.after_url) for row in rows]
 
     def retry(self, call_id: str) -> bool:
         """Try it once more, now; whether it is there."""
