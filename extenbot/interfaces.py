@@ -664,7 +664,7 @@ class McpBench(McpServers, Protocol):
     async def all_tools(self, server: McpServer, patience: float) -> tuple[Json, ...]:
         """Its tools, allowed or not, connected to now if need be, within `patience` seconds.
 
-        `ToolFailed` says why there are none.
+        `ToolFailed` says why it cannot be had.
         """
 
 

@@ -185,7 +185,8 @@ def mcp_tools(office: Office) -> None:
 
     server = _server(office)
     found = trying.alone(office.settings, lambda bench: bench.list_tools(server))
-    office.say(list(found), *(f"{tool['name']:<32}  {' '.join(tool['description'].split())[:200]}" for tool in found))
+    lines = [f"{tool['name']:<32}  {' '.join(tool['description'].split())[:200]}" for tool in found]
+    office.say(list(found), *(lines or ["It has no tools."]))
 
 
 def mcp_run(office: Office) -> None:
@@ -197,7 +198,7 @@ def mcp_run(office: Office) -> None:
     async def work(bench: Any) -> tuple[Json, Any]:
         listed = {tool["name"]: tool for tool in await bench.list_tools(server)}
         if name not in listed:
-            raise Mistake(f"{server.label} has no tool {name}; it has {', '.join(listed)}.")
+            raise Mistake(f"{server.label} has no tool {name}; it has {', '.join(listed) or 'none'}.")
         given = _arguments(office)
         arguments = samples.sample(listed[name]["parameters"]) if given is None else given
         return arguments, await bench.try_tool(server, name, arguments)

@@ -105,9 +105,7 @@ class Servers:
             await warm.session().addTimeout(patience, self._clock, late)
         except ToolFailed as error:
             raise ToolFailed(f'The MCP server "{server.label}" {error}.') from error
-        if found := warm.tools(()):
-            return found
-        raise ToolFailed(f'The MCP server "{server.label}" has no tools.')
+        return warm.tools(())
 
     def watch(self, server: McpServer, changed: Callable[[], None]) -> Callable[[], None]:
         """As in `interfaces.McpServers`."""
