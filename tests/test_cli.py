@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from extenbot import toolroom
 from extenbot.cli import main
-from extenbot.interfaces import Registration, Standing
+from extenbot.interfaces import Event, Registration, Standing
 from extenbot.media import g711
 from extenbot.settings import Settings
 from extenbot.store.accounts import Accounts
@@ -231,6 +231,37 @@ class Command(SynchronousTestCase):
         self.assertEqual(used, [{"day": "Tuesday"}, {}, {"day": "Monday"}])
         self.assertIn("line 1, column 7", self.bad("function", "run", "tides", "--arguments", '{"a": }')[0])
         self.assertIn("JSON object", self.bad("function", "run", "tides", "--arguments", "[1]")[0])
+
+    def test_replay(self) -> None:
+        """What the model asked for in a call is asked for again, of functions and tools that its bot still has."""
+        account = self.good("account", "add", "you@example.org")
+        for name in ("Ada", "Eva"):
+            self.good("bot", "add", "--name", name)
+        for name, bot in (("tides", "Ada"), ("winds", "Eva")):
+            self.good("function", "add", "--name", name, "--url", "https://example.org/", "--bot", bot)
+        self.good("mcp", "add", "--label", "shop", "--url", "https://example.org/mcp", "--bot", "Ada")
+        events = (
+            Event(1.0, "tool.asked", {"name": "tides", "call": "call_1", "arguments": {"day": "Monday"}}),
+            Event(2.0, "tool.asked", {"name": "winds", "call": "call_2", "arguments": {}}),
+            Event(3.0, "tool.asked", {"name": "buy", "call": "call_3", "arguments": {"what": "tea"}}),
+            Event(4.0, "tool.exchange", {
+                "method": "MCP", "url": "https://example.org/mcp",
+                "body": '{"name": "buy", "arguments": {"what": "tea"}}',
+            }),
+        )  # fmt: skip
+        database = Database(Settings(data=self.folder / "var"))
+        self.addCleanup(database.close)
+        bots = {each["name"]: each["id"] for each in self.good("bot", "list")}
+        Calls(database).write(replace(record(account["id"], bots["Ada"]), events=events))
+        Calls(database).write(replace(record(account["id"], bots["Ada"]), id="c2", events=()))
+        self.patch(toolroom, "_tried", lambda _office, uses: [Ran((), "Done.", failed=False) for _ in uses])
+        again = self.good("function", "replay", "c1")
+        self.assertEqual(
+            [(each["name"], each["arguments"]) for each in again],
+            [("tides", {"day": "Monday"}), ("buy", {"what": "tea"})],
+        )
+        self.assertIn("no function or tool", self.bad("function", "replay", "c2")[0])
+        self.assertIn("no call", self.bad("function", "replay", "nothing")[0])
 
     def test_function_import(self) -> None:
         """A curl command that works is a function; so is an operation of a document, which lists what it has."""

@@ -187,11 +187,15 @@ class Servers(Case):
 
     def test_joins(self) -> None:
         """A server that is down does not keep the phone ringing longer than it may; its tools join when it is up."""
-        world, caller = super().begin("", bot(servers=(SHOP,)))
+        others = McpServer("s2", "bank", SHOP.url), McpServer("s3", "lazy", SHOP.url, wait=0.0)
+        world, caller = super().begin("", bot(servers=(SHOP, *others)))
         caller.invite()
-        world.run(0.9)
-        self.assertEqual(caller.codes, [100, 180] if 100 in caller.codes else [180])
+        world.run(0.5)
+        self.assertEqual(set(world.servers.waiting), {"shop", "bank"})  # nobody ever waits for the third
         world.servers.waiting["shop"].callback(None)  # its second has passed
+        world.run(0.4)
+        self.assertEqual(caller.codes, [100, 180] if 100 in caller.codes else [180])
+        world.servers.waiting["bank"].callback(None)
         world.run(0.5)
         self.assertEqual(caller.codes[-1], 200)
         self.assertNotIn("order", self.tools(world))
@@ -244,6 +248,32 @@ class Servers(Case):
         says(world, caller)
         self.assertEqual(world.servers.calls, [])
         self.assertEqual(world.outputs()[1:], ["It is not done, as the caller does not want it."])
+        caller.bye()
+
+    def test_unclear_consent(self) -> None:
+        """What is neither true nor false is no yes; a decision counts once."""
+        script = """
+        on greet:
+            call order {"what": "tea"}
+        on speech:
+            heard "hm"
+            call caller_decision {"request": "request-1", "agreed": "no"}
+        on output 2:
+            call caller_decision {"request": "request-1", "agreed": false}
+        on output 3:
+            call caller_decision {"request": "request-1", "agreed": true}
+        """
+        world, caller = self.up(script, bot(servers=(replace(SHOP, approval=True),)))
+        says(world, caller)
+        self.assertEqual(world.servers.calls, [])
+        self.assertEqual(
+            world.outputs()[1:],
+            [
+                'Say in "agreed" whether the caller agreed: true or false.',
+                "It is not done, as the caller does not want it.",
+                "Nothing waits for an answer of the caller under this name.",
+            ],
+        )
         caller.bye()
 
     def test_made_up_consent(self) -> None:
@@ -362,6 +392,7 @@ class Before(Case):
         caller.cancel()
         world.run(0.2)
         self.assertEqual((caller.codes[-1], world.opened), (487, 0))
+        self.assertTrue(world.screenings["eva"].called)  # the request is given up, too
         self.ended(world, "caller gave up")
 
     def test_stopped(self) -> None:

@@ -245,11 +245,13 @@ class Plugin(SynchronousTestCase):
         """A workflow is run with the app's key, within the function's time, and never twice."""
         service = Service(reply({"data": {"status": "succeeded", "outputs": {"text": "Done."}}}))
         context = replace(CONTEXT, key="k1", late=30)
-        self.assertEqual(self.run_it(service, WORKFLOW, context, city="Rome"), "Done.")
+        function = replace(WORKFLOW, secret="s", headers=(("X-Team", "7"),))
+        self.assertEqual(self.run_it(service, function, context, city="Rome"), "Done.")
         ((method, url, body, more),) = service.asked
         self.assertEqual((method, url), ("POST", "https://api.dify.ai/v1/workflows/run"))
         self.assertEqual(body["inputs"], {"city": "Rome"})
         self.assertEqual((more["token"], more["timeout"], more["late"], more["key"]), ("app-key", 60, 30, "k1"))
+        self.assertEqual((more["secret"], more["headers"]), ("s", (("X-Team", "7"),)))
         self.assertEqual(more.get("retries", 0), 0)
 
     def test_conversation(self) -> None:

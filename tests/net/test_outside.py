@@ -238,6 +238,13 @@ class Bounded(World):
         self.assertIn("larger than 256 KiB", self.failure(self.start()))
         self.assertIn("cannot be unpacked", self.failure(self.start()))
 
+    def test_cookies(self) -> None:
+        """What a server wants one bot to remember it is not told by another, nor by that one."""
+        self.hooks.replies["/run"] = [(200, {"Set-Cookie": "who=b1; Path=/"}, b"{}")]
+        for bot in ("b1", "b2", "b1"):
+            self.reply(bot=bot)
+        self.assertFalse(any("cookie" in headers for _, _, headers, _ in self.hooks.got))
+
     def test_in_flight(self) -> None:
         """Of one bot so many are under way; others wait in order and in their own time, other bots do not."""
         self.hooks.silent = True
