@@ -23,11 +23,12 @@ SHOWN = 2000
 class Provided:
     """Of one session."""
 
-    def __init__(self, listener: VoiceListener, log: CallLog, tell: Callable[[Json], object]) -> None:
-        """`tell` makes an item of the conversation."""
+    def __init__(self, listener: VoiceListener, log: CallLog, tell: Callable[[Json], object], open_: set[str]) -> None:
+        """`tell` makes an item of the conversation; `open_` has the requests of all its sessions."""
         self._listener = listener
         self._log = log
         self._tell = tell
+        self._open = open_
         self._asked: set[str] = set()
         self._known: set[str] = set()
         self._labels: dict[str, str] = {}  # of servers whose tools are being listed, by item
@@ -79,6 +80,7 @@ class Provided:
             arguments = {}
         if name not in self._asked:
             self._asked.add(name)
+            self._open.add(name)
             tool = f"{word(item, 'server_label')}.{word(item, 'name')}"
             self._log.happened("mcp.approval", name=tool, call=name, arguments=arguments)
             self._listener.approval(ToolCall(name, tool, arguments))

@@ -65,6 +65,9 @@ _MOMENT = (
 )
 _CUT_OFF = "[The line was interrupted and your last sentence was cut off. Finish it, without a greeting.]"
 
+_AGREED = "[The caller agrees, but the tool has not been used: ask for it again.]"
+_NOT_AGREED = "[The caller does not agree, so the tool is not used.]"
+
 _Reader = Callable[["Talk", Json], None]
 
 #: events that the protocol has and a phone bot has no use for
@@ -111,6 +114,7 @@ class Shared:
     completed: Callable[[], None]  # a response came to its end: the service works
     turns: int = 0  # of the caller
     told: int = 0  # messages of ours
+    approvals: set[str] = field(default_factory=set)  # tools of the service's own that wait for the caller's yes
     counts: Counter[str] = field(default_factory=Counter)  # what was thrown away
 
 
@@ -142,7 +146,7 @@ class Talk:
         self._codec = codec
         self._timers = timers
         self._gate = Gate(self._create)
-        self._provided = Provided(shared.listener, shared.log, self._item)
+        self._provided = Provided(shared.listener, shared.log, self._item, shared.approvals)
         self._turns: dict[str, Turn] = {}
         self._dead: set[str] = set()
         mode = self._order.bot.manner.barge_in
@@ -258,8 +262,12 @@ class Talk:
 
     def approved(self, call_id: str, *, yes: bool) -> None:
         """The caller has allowed a tool of the service's own, or has not."""
-        if self._provided.approved(call_id, yes):
-            self._go_on()
+        if call_id not in self._shared.approvals:
+            return
+        self._shared.approvals.discard(call_id)
+        if not self._provided.approved(call_id, yes):  # the session that has asked is gone
+            self._note(_AGREED if yes else _NOT_AGREED)
+        self._go_on()
 
     def loud(self, *, on: bool) -> None:
         """The line is loud: be still until the server has told whether somebody speaks."""

@@ -256,6 +256,25 @@ class Provided(SynchronousTestCase):
             self.assertEqual((answer["item"]["approval_request_id"], answer["item"]["approve"]), ("m1", yes))
             self.assertEqual(create["type"], "response.create")
 
+    def test_approval_too_late(self) -> None:
+        """A caller who agrees when the session that has asked is gone: the next one knows, and goes on."""
+        for yes, words in ((True, "ask for it again"), (False, "does not agree")):
+            world = World().talk()
+            world.created("r1")
+            self.item(world, "mcp_approval_request", name="order", arguments="{}")
+            world.done("r1", output=[{"type": "mcp_approval_request"}])
+            world.clock.advance(3300)
+            world.configure()
+            world.updated()
+            world.clock.advance(1)
+            self.assertEqual(len(world.log.of("session.moved")), 1)
+            world.sent()
+            for _ in range(2):
+                world.voice.approved("m1", yes)
+            note, create = world.sent()
+            self.assertIn(words, note["item"]["content"][0]["text"])
+            self.assertEqual(create["type"], "response.create")
+
     def test_nonsense(self) -> None:
         """Items that are not what they should be are counted and harm nothing."""
         world = World().talk()
