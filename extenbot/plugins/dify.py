@@ -40,6 +40,8 @@ class Dify:
         )
         if not chat:
             return await aside(len(reply.body), dify.outputs, reply, function.result)
+        if reply.status == 404:  # the conversation is gone, if it was not the app: the next question begins a new one
+            context.kept.pop(function.id, None)
         answer = await aside(len(reply.body), dify.answer, reply)
         if answer.conversation:
             context.kept[function.id] = answer.conversation

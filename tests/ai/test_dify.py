@@ -254,6 +254,18 @@ class Plugin(SynchronousTestCase):
         self.assertEqual((more["secret"], more["headers"]), ("s", (("X-Team", "7"),)))
         self.assertEqual(more.get("retries", 0), 0)
 
+    def test_conversation_gone(self) -> None:
+        """When dify has forgotten the conversation, the next question begins a new one."""
+        gone = reply({"code": "not_found", "message": "Conversation Not Exists.", "status": 404}, 404)
+        service = Service(gone, stream({"event": "message", "answer": "Yes.", "conversation_id": "v2"}))
+        context = replace(CONTEXT, kept={CHAT.id: "v1"})
+        (tool,) = [tool for tool in getPlugins(ITool, plugins) if tool.serves(CHAT)]
+        asking = Deferred.fromCoroutine(tool.run(CHAT, {"query": "Open?"}, context, service))
+        self.assertIn("its conversation is gone", str(self.failureResultOf(asking, ToolFailed).value))
+        self.assertEqual(self.run_it(service, CHAT, context, query="Open?"), "Yes.")
+        self.assertEqual([asked[2].get("conversation_id") for asked in service.asked], ["v1", None])
+        self.assertEqual(context.kept, {CHAT.id: "v2"})
+
     def test_conversation(self) -> None:
         """A chat app's conversation goes on within the call, and another call has another."""
         end = {"event": "message_end"}
