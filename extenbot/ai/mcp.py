@@ -192,14 +192,32 @@ def _marked(plain: str, of: str) -> str:
 
 def text(result: Mapping[str, Any]) -> str:
     """What the model is told of a result of `tools/call`, as JSON of MCP."""
-    words = [_part(part) for part in _list(result.get("content")) if isinstance(part, dict)]
+    parts = [part for part in _list(result.get("content")) if isinstance(part, dict)]
+    words = [_part(part) for part in parts]
     structured = result.get("structuredContent")
-    if structured is not None and not any(
-        isinstance(part, dict) and part.get("type") in ("text", "resource") for part in _list(result.get("content"))
-    ):
+    texts = [str(part.get("text", "")) for part in parts if part.get("type") == "text"]
+    if structured is not None and sum(map(len, words)) < SPOKEN and not _says(texts, structured):
         words.append(json.dumps(structured, ensure_ascii=False))
     said = "\n".join(word for word in words if word).strip()
+    if not said and result.get("isError"):
+        return "the tool has not said why"
     return _cut(said, SPOKEN) or "The tool has finished and returned nothing."
+
+
+def _says(texts: Iterable[str], structured: Any) -> bool:
+    """Whether the words hold the data already, as they should (MCP 2025-11-25, "Structured Content").
+
+    What is no object servers wrap into one with a "result", which has the same words.
+    """
+    for text in texts:
+        if isinstance(structured, dict) and structured.keys() == {"result"} and text.strip():
+            return True
+        try:
+            if json.loads(text) == structured:
+                return True
+        except (ValueError, RecursionError):
+            continue
+    return False
 
 
 def _part(part: Mapping[str, Any]) -> str:

@@ -190,14 +190,22 @@ class Results(SynchronousTestCase):
         )
 
     def test_structured(self) -> None:
-        """Data without words is told as JSON; with words they say it already."""
+        """Data is told as JSON, unless the words beside it say the same."""
         image = {"type": "image", "mimeType": "image/png"}
         self.assertEqual(mcp.text({"structuredContent": {"sky": "blué"}}), '{"sky": "blué"}')
         self.assertEqual(
             mcp.text({"content": [image], "structuredContent": {"a": 1}}), '[an image, image/png]\n{"a": 1}'
         )
-        words = [{"type": "text", "text": "One."}]
-        self.assertEqual(mcp.text({"content": words, "structuredContent": {"a": 1}}), "One.")
+        for words, data, said in (
+            ("One table.", {"a": 1}, 'One table.\n{"a": 1}'),
+            ('{\n  "a": 1\n}', {"a": 1}, '{\n  "a": 1\n}'),
+            ("Ring twice.", {"result": "Ring twice."}, "Ring twice."),
+            ("", {"result": ""}, '{"result": ""}'),
+            ("[" * 5000, {"a": 1}, "[" * 5000 + '\n{"a": 1}'),
+            ("x" * SPOKEN, {"a": 1}, "x" * SPOKEN),
+        ):
+            content = [{"type": "text", "text": words}]
+            self.assertEqual(mcp.text({"content": content, "structuredContent": data}), said)
 
     def test_nothing_and_too_much(self) -> None:
         """A tool that says nothing has finished; one that says too much is cut off."""
@@ -209,5 +217,6 @@ class Results(SynchronousTestCase):
         ]
         for nothing in nothings:
             self.assertEqual(mcp.text(nothing), "The tool has finished and returned nothing.")
+        self.assertEqual(mcp.text({"isError": True}), "the tool has not said why")
         said = mcp.text({"content": [{"type": "text", "text": "x" * 9999}]})
         self.assertEqual(said, "x" * SPOKEN + " … (cut off here)")
