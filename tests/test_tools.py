@@ -185,6 +185,17 @@ class Servers(Case):
 
         return give
 
+    def test_wrong_arguments(self) -> None:
+        """A server's own schema is kept to as well, and before the caller is asked to agree."""
+        for approval in (False, True):
+            script = 'on greet: call order {"what": 7}\non output: tone 600 for 300 ms'
+            world, caller = self.up(script, bot(servers=(replace(SHOP, approval=approval),)))
+            world.run(1)
+            self.assertEqual(world.servers.calls, [])
+            [told] = world.outputs()
+            self.assertIn("what: 7 is not of type 'string'", told)
+            caller.bye()
+
     def test_joins(self) -> None:
         """A server that is down does not keep the phone ringing longer than it may; its tools join when it is up."""
         others = McpServer("s2", "bank", SHOP.url), McpServer("s3", "lazy", SHOP.url, wait=0.0)
