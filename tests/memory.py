@@ -807,7 +807,7 @@ class Caller:
         first = read(self._asking)
         headers = "".join(
             f"{name}: {first.first(name)}\r\n"
-            for name in ("content-type", "p-asserted-identity", "expires", "replaces")
+            for name in ("content-type", "p-asserted-identity", "expires", "replaces", "x-order")
             if first.first(name)
         )
         self.send(method, first.body, headers=headers, to=first.first("to") or "", retry=True)

@@ -354,7 +354,7 @@ class Before(Case):
     def screened(self, found: Screening | None, *bots: Any) -> tuple[World, Caller]:
         world, caller = self.begin("on greet: tone 440 for 1 s", *bots)
         world.screenings["eva"] = Deferred()
-        caller.invite()
+        caller.invite(headers="X-Order: 42\r\n")
         world.run(0.5)
         self.assertEqual((caller.codes[-1], world.opened), (180, 0))
         if found is not None:
@@ -374,7 +374,8 @@ class Before(Case):
         self.assertRegex(session["instructions"], r"^Caller 100, Ada, a VIP\. It is \w+, \d+ \w+ \d{4}, \d\d:\d\d\.$")
         self.assertIn('Say exactly: "Hello Ada!"', world.voice("response.create")[0].event["response"]["instructions"])
         [(_, variables)] = world.screened
-        self.assertEqual((variables["caller"], variables["called"]), ("100", "openai"))
+        self.assertEqual([variables[name] for name in ("caller", "caller_name", "called")], ["100", "Anna", "openai"])
+        self.assertEqual(dict(variables["headers"]), {"x_order": "42"})
         world.run(0.5)
         caller.bye()
         what = [event.what for event in self.ended(world, "caller hung up").events]
@@ -396,6 +397,13 @@ class Before(Case):
             world.run(0.5)
             caller.bye()
             self.assertEqual(self.ended(world, "caller hung up").bot_id, "b2" if who == "Ada" else "b1")
+
+    def test_other_bot_cannot(self) -> None:
+        """A bot that is off takes no call for another either."""
+        eva, ada = bot(), replace(bot(), id="b2", username="ada", name="Ada", enabled=False)
+        world, caller = self.screened(Screening(bot="Ada"), eva, ada)
+        self.assertEqual((caller.codes[-1], world.opened), (480, 0))
+        self.ended(world, "refused: Temporarily Unavailable")
 
     def test_gives_up(self) -> None:
         """A caller who gives up while the owner is asked: nothing was opened, and there is a record."""
