@@ -255,6 +255,10 @@ class Provided(SynchronousTestCase):
             answer, create = world.sent()
             self.assertEqual((answer["item"]["approval_request_id"], answer["item"]["approve"]), ("m1", yes))
             self.assertEqual(create["type"], "response.create")
+            self.item(world, "mcp_approval_request", id="m2", name="order", arguments="{}")
+            world.voice.approved("m2", yes)
+            again = next(event for event in world.sent() if event["type"] == "conversation.item.create")
+            self.assertNotEqual(again["item"]["id"], answer["item"]["id"])  # the service wants ids that are new
 
     def test_approval_too_late(self) -> None:
         """A caller who agrees when the session that has asked is gone: the next one knows, and goes on."""
