@@ -56,15 +56,18 @@ def provider_tool(server: McpServer) -> Json:
 def used(event: Event, servers: Iterable[McpServer]) -> tuple[McpServer, str, Json] | None:
     """The use of a tool that an event of a call tells of: its server, when that is still there, name, arguments."""
     fields = event.fields
-    if event.what != "tool.exchange" or fields.get("method") != "MCP":
+    ours = event.what == "tool.exchange" and fields.get("method") == "MCP"
+    if not ours and event.what != "mcp.called":  # which the voice service has done by itself
         return None
     try:
-        body = json.loads(str(fields.get("body")))
-        name, arguments = str(body["name"]), body["arguments"]
+        body = json.loads(str(fields.get("body"))) if ours else fields
+        name = str(body["name"])
+        arguments = body["arguments"] if ours else json.loads(str(body["arguments"]) or "{}")
     except (ValueError, KeyError, TypeError):
         return None
     for server in servers:
-        if shown_url(server.url) == fields.get("url") and isinstance(arguments, dict):
+        same = shown_url(server.url) == fields.get("url") if ours else server.label == fields.get("server")
+        if same and isinstance(arguments, dict):
             return server, name, arguments
     return None
 

@@ -109,14 +109,20 @@ class Replay(Pages):
             Event(2.0, "tool.exchange", exchange),
             Event(3.0, "tool.exchange", exchange | {"url": "https://gone.example.org/"}),
             Event(4.0, "tool.exchange", exchange | {"body": "{"}),
+            Event(5.0, "mcp.called", {"server": "office", "name": "rain", "arguments": '{"city": "Rome"}'}),
+            Event(6.0, "mcp.called", {"server": "gone", "name": "rain", "arguments": "{}"}),
+            Event(7.0, "mcp.called", {"server": "office", "name": "rain", "arguments": '{"city": '}),
         )
         self.store.calls.write(record(account.id, bot_id, id="c1", events=events))
         shown = mine.get("/calls/c1").text
-        self.assertEqual(shown.count("Try it again"), 1)
+        self.assertEqual(shown.count("Try it again"), 2)
+        page = mine.get(f"{path}/run?call=c1&place=4")  # by the voice service itself
+        self.assertIn("rain", page.text)
+        self.assertIn("&#34;Rome&#34;", page.text)
         page = mine.get(f"{path}/run?call=c1&place=1")
         self.assertIn("weather", page.text)
         self.assertIn("&#34;city&#34;: &#34;Berlin&#34;", page.text)
-        for place in ("0", "2", "3", "9", "-1", "x"):
+        for place in ("0", "2", "3", "5", "6", "9", "-1", "x"):
             self.assertEqual(mine.get(f"{path}/run?call=c1&place={place}").code, 404)
 
     def test_replay(self) -> None:
