@@ -139,6 +139,7 @@ class Sipp(SynchronousTestCase):
         """A bot with this script as its voice."""
         return self.service.bot("--model", f"sandbox-{script}")
 
+    @pytest.mark.timed
     def test_twenty_calls(self) -> None:
         """Twenty calls of ten seconds at one time, none fails, and both sides hear each other without gaps.
 
