@@ -53,3 +53,11 @@ class Case(SynchronousTestCase):
         self.assertEqual(world.ports, [])
         self.assertEqual(world.record.end_reason, reason)
         return world.record
+
+    def back(self, world: World, caller: Caller, told: str) -> None:
+        """The caller is with the bot again, which knows why and speaks; the call goes on until they hang up."""
+        self.assertEqual(world.outputs(), [told])
+        self.assertTrue(caller.hears(600))
+        self.assertEqual(world.call.state, "talking")
+        caller.bye()
+        self.ended(world, "caller hung up")

@@ -122,15 +122,20 @@ class Endings(Case):
         self.assertApproximates(len(audio) / g711.RATE, 2.0, 0.01)
         self.assertEqual([(line.text, line.interrupted) for line in record.transcript], [("Goodbye!", False)])
 
-    def test_late_transcript(self) -> None:
-        """What the caller said last is in the record although its words came after the end."""
-        world, caller = self.up('on speech:\n    heard "And goodbye" after 2 s\n    nothing')
+    def hung_up_after_a_word(self, script: str) -> World:
+        """A caller who says something and hangs up."""
+        world, caller = self.up(script)
         world.run(1)
         caller.hz = 800
         world.run(0.5)
         caller.hz = 0
         world.run(0.8)
         caller.bye()
+        return world
+
+    def test_late_transcript(self) -> None:
+        """What the caller said last is in the record although its words came after the end."""
+        world = self.hung_up_after_a_word('on speech:\n    heard "And goodbye" after 2 s\n    nothing')
         world.run(0.1)
         self.assertEqual(world.records, [])
         self.assertEqual(world.ports, [])
@@ -139,13 +144,7 @@ class Endings(Case):
 
     def test_no_transcript(self) -> None:
         """Words that never come keep the record waiting for 2 s at most."""
-        world, caller = self.up("on speech:\n    heard nothing\n    nothing")
-        world.run(1)
-        caller.hz = 800
-        world.run(0.5)
-        caller.hz = 0
-        world.run(0.8)
-        caller.bye()
+        world = self.hung_up_after_a_word("on speech:\n    heard nothing\n    nothing")
         world.run(2.1)
         self.ended(world, "caller hung up")
 

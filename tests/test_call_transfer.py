@@ -49,11 +49,7 @@ class Transfer(Case):
         world.run(0.5)
         caller.notify("404 Not Found", over=True)
         world.run(1.5)
-        self.assertEqual(world.outputs(), [f"There is no such number (404 Not Found). {STILL_THERE}"])
-        self.assertTrue(caller.hears(600))
-        self.assertEqual(world.call.state, "talking")
-        caller.bye()
-        self.ended(world, "caller hung up")
+        self.back(world, caller, f"There is no such number (404 Not Found). {STILL_THERE}")
 
     def test_again(self) -> None:
         """After a failure it can be tried again."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from textwrap import dedent
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from extenbot.interfaces import CallRecord, Destination, Manner
+from extenbot.interfaces import Destination, Manner
 from extenbot.sip.message import Request
 from extenbot.transferring import STILL_THERE, sentence
+from tests import case
 from tests.memory import Caller, World, bot, offer
 
 SALES = Destination("sales", "300 sip:anna@192.0.2.77 tel:+49-30-1234", "Who wants to buy something.")
@@ -38,17 +38,14 @@ class Sentences(SynchronousTestCase):
             self.assertEqual(sentence(code, "Why"), f"{words} ({code} Why).")
 
 
-class Case(SynchronousTestCase):
-    def begin(self, script: str = ASKS, **changes: Any) -> tuple[World, Caller]:
+class Case(case.Case):
+    def begin(self, script: str = ASKS, *bots: Any, **changes: Any) -> tuple[World, Caller]:
         changes = {"transfer_uri": "", "destinations": (SALES, REPAIRS), **changes}
-        world = World(dedent(script), bot(**changes))
-        self.addCleanup(self.nothing_left, world)
-        return world, Caller(world)
+        return super().begin(script, *bots, bot(**changes))
 
     def nothing_left(self, world: World) -> None:
-        world.drain()
         world.registrar.forget("eva")
-        self.assertEqual(world.left(), [])
+        super().nothing_left(world)
 
     def refer(self, **changes: Any) -> tuple[World, Caller]:
         """The caller has been sent somewhere."""
@@ -62,12 +59,6 @@ class Case(SynchronousTestCase):
         world.run_until(lambda: len(caller.asked("REFER")) == times, 3)
         world.run(0.05)
         return caller.asked("REFER")[-1].first("refer-to") or ""
-
-    def ended(self, world: World, reason: str) -> CallRecord:
-        world.run(0.1)
-        self.assertEqual(world.switch.calls, ())
-        self.assertEqual(world.record.end_reason, reason)
-        return world.record
 
 
 class Named(Case):
@@ -100,11 +91,7 @@ class Named(Case):
                 self.sent_on(world, caller, times)
         world.run(1)
         last = "None of 3 numbers was reached. The last one: The person did not answer (480 Temporarily Unavailable)."
-        self.assertEqual(world.outputs(), [f"{last} {STILL_THERE}"])
-        self.assertTrue(caller.hears(600))
-        self.assertEqual(world.call.state, "talking")
-        caller.bye()
-        self.ended(world, "caller hung up")
+        self.back(world, caller, f"{last} {STILL_THERE}")
 
     def test_refused_by_the_pbx(self) -> None:
         """A PBX that takes no REFER: the same."""
